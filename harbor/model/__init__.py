@@ -1,0 +1,43 @@
+"""Frozen values, valid once built. Imports nothing of Harbor but ``harbor.errors``."""
+
+from harbor.model.event import Event
+from harbor.model.policy import Policy, Removal
+from harbor.model.reason import Drop, Reason
+from harbor.model.service import (
+    Address,
+    Backend,
+    BackendView,
+    Exposure,
+    Protocol,
+    Service,
+    State,
+    Status,
+    Tls,
+)
+from harbor.model.traffic import Opening, Route, ServiceCounters, SessionQuery, SessionView
+from harbor.model.views import PortsView, ServiceView, ServiceWish
+
+__all__ = [
+    "Address",
+    "Backend",
+    "BackendView",
+    "Drop",
+    "Event",
+    "Exposure",
+    "Opening",
+    "Policy",
+    "PortsView",
+    "Protocol",
+    "Reason",
+    "Removal",
+    "Route",
+    "Service",
+    "ServiceCounters",
+    "ServiceView",
+    "ServiceWish",
+    "SessionQuery",
+    "SessionView",
+    "State",
+    "Status",
+    "Tls",
+]

@@ -1,0 +1,43 @@
+"""Why a session ended or a datagram was dropped: one vocabulary for logs, metrics, API and events."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """The one reason with which every session ends."""
+
+    CLIENT_CLOSED = "client_closed"  # both sides ended in order, the client first
+    BACKEND_CLOSED = "backend_closed"  # both sides ended in order, the backend first
+    CLIENT_RESET = "client_reset"  # the client sent a reset, or left while the backend was dialled
+    BACKEND_RESET = "backend_reset"  # the backend sent a reset or went away
+    CONNECT_REFUSED = "connect_refused"  # every backend tried refused the connection
+    CONNECT_TIMEOUT = "connect_timeout"  # connect_timeout ran out before a backend answered
+    CONNECT_FAILED = "connect_failed"  # no backend could be reached (no route, no descriptors ...)
+    NO_BACKEND = "no_backend"  # the service has no backend that takes traffic
+    IDLE_TIMEOUT = "idle_timeout"  # nothing moved for idle_timeout (TCP) or udp_timeout (UDP)
+    LIMIT_SERVICE = "limit_service"  # max_sessions of the service reached
+    LIMIT_BACKEND = "limit_backend"  # max_sessions_per_backend reached on every backend
+    LIMIT_NODE = "limit_node"  # the node's descriptor budget is used up
+    EVICTED = "evicted"  # a UDP flow gave its place to a newer one
+    PROMOTED = "promoted"  # a UDP flow moved to the backend that was promoted
+    DRAINED = "drained"  # the backend was draining and drain_timeout ran out
+    BACKEND_REMOVED = "backend_removed"  # the backend was removed with removal: cut
+    SERVICE_DELETED = "service_deleted"  # the service was deleted
+    KILLED = "killed"  # an operator ended it
+    SHUTDOWN = "shutdown"  # the node stopped
+
+
+class Drop(StrEnum):
+    """Why a datagram went nowhere."""
+
+    NO_BACKEND = "no_backend"  # no backend to send it to
+    LIMIT_NODE = "limit_node"  # no flow could be opened for it
+    BACKEND_REFUSED = "backend_refused"  # ICMP said that nobody listens there
+    BACKEND_BUSY = "backend_busy"  # the socket buffer towards the backend was full
+    CLIENT_BUSY = "client_busy"  # the socket buffer towards the client was full
+    OVERSIZE = "oversize"  # too large for the path (EMSGSIZE)
+    LATE_REPLY = "late_reply"  # the backend answered a flow that had ended
+    UNREACHABLE = "unreachable"  # the network refused it
+    RECEIVE_QUEUE = "receive_queue"  # the kernel's receive queue of the port was full

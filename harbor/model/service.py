@@ -1,0 +1,109 @@
+"""What is leased and who serves it: service, backend, binding-free values, valid once built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Protocol(StrEnum):
+    """What a service forwards; ``both`` is TCP and UDP on one port number."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    BOTH = "both"
+
+    @property
+    def has_tcp(self) -> bool:
+        return self is not Protocol.UDP
+
+    @property
+    def has_udp(self) -> bool:
+        return self is not Protocol.TCP
+
+
+class Exposure(StrEnum):
+    """Which of the node's listen addresses a service uses."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+
+
+class Tls(StrEnum):
+    """Who ends TLS on a service's port."""
+
+    OFF = "off"
+    NODE = "node"
+    PASSTHROUGH = "passthrough"
+
+
+class Status(StrEnum):
+    """Whether the port of a service is open."""
+
+    READY = "ready"
+    DEGRADED = "degraded"
+
+
+class State(StrEnum):
+    """Where a backend is in its life; see ``harbor.policy.lifecycle`` for the table."""
+
+    STARTING = "starting"
+    UP = "up"
+    DOWN = "down"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+class Address(NamedTuple):
+    """A numeric IP address (as ``ipaddress`` prints it) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One leased port. ``overrides`` holds only the policy fields that were set on it; ``created`` is Unix time."""
+
+    id: str
+    name: str
+    protocol: Protocol
+    port: int
+    int_port: int
+    exposure: Exposure
+    tls: Tls = Tls.OFF
+    plan: str | None = None
+    created: float = 0.0
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One app instance as it registered. ``host`` is a numeric address or a DNS name; ``ttl`` in seconds or None."""
+
+    id: str
+    host: str
+    port: int
+    ttl: float | None = None
+    instance: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendView:
+    """A backend as the API shows it, in queue order. ``since`` is Unix time; ``expires_in`` seconds."""
+
+    id: str
+    host: str
+    port: int
+    state: State
+    since: float
+    active: int
+    ttl: float | None = None
+    expires_in: float | None = None
+    instance: str | None = None
+    last_failure: str | None = None
