@@ -43,7 +43,10 @@ def check_name(name: str, what: str = "service name") -> str:
 
 def shown(value: object) -> str:
     """The value as a message may echo it: on one line, without control characters, 80 characters at most."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists nested as deep
+        text = f"this {type(value).__name__}"
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

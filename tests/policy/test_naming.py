@@ -68,6 +68,11 @@ def test_K10_what_a_message_echoes_cannot_steer_a_terminal(text: str) -> None:
     assert len(shown(text)) <= 80
 
 
+def test_F08_a_number_too_long_to_print_is_not_printed() -> None:
+    assert shown(10**5000) == "this int"
+    assert shown(42) == "42"
+
+
 def test_the_message_says_what_kind_of_name_is_wrong() -> None:
     with pytest.raises(Invalid, match=r"backend id 'a/b' is not valid: use 1 to 63"):
         check_name("a/b", "backend id")
