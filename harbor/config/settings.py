@@ -1,0 +1,293 @@
+"""What harbor.yml may say: one frozen model per section, each key with its default, its bounds and what it is for.
+
+The descriptions here are the only source of the configuration reference and of the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
+
+from harbor.config import values
+from harbor.config.values import IPNetwork, refused
+from harbor.model import Address, Policy, Removal
+from harbor.model.policy import BOUNDS
+
+Ip = Annotated[str, AfterValidator(values.ip)]
+OptionalIp = Annotated[str, AfterValidator(values.ip_or_nothing)]
+OptionalHostname = Annotated[str, AfterValidator(values.hostname_or_nothing)]
+NodeId = Annotated[str, AfterValidator(values.node_id)]
+ListenAddress = Annotated[str, AfterValidator(values.address_text)]
+Network = Annotated[str, AfterValidator(values.network_text)]
+PortRange = Annotated[
+    str,
+    BeforeValidator(values.range_text),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^{values.RANGE.pattern}$"}),
+]
+Port = Annotated[int, Field(strict=True, ge=1, le=values.HIGHEST_PORT)]
+FilePath = Annotated[Path, AfterValidator(values.file_path)]
+Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+
+_LONGEST_QUARANTINE: Final = 86_400  # a day; clients that still retry after that are nobody's surprise
+_MOST_RANGES: Final = 64  # more is a list of single ports, which `reserved` says better
+
+
+class Section(BaseModel):
+    """Every section refuses unknown keys and never changes once built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Node(Section):
+    """Who this node is, and the addresses that credentials give to applications."""
+
+    id: NodeId = Field(
+        "harbor_node_1",
+        description="Name of this node, `node_id` in credentials: letters, digits, `.`, `_` and `-`, 63 at most.",
+        json_schema_extra={"pattern": f"^{values.NODE_ID.pattern}$"},
+    )
+    host: Ip = Field(
+        "127.0.0.1",
+        description="IP address at which applications inside the network reach this node; `host` in credentials.",
+        examples=["10.0.0.5"],
+    )
+    hostname: OptionalHostname = Field(
+        "",
+        description="Host name for the same; `hostname` in credentials. Empty: credentials show `host` there.",
+        examples=["harbor.internal.example"],
+    )
+    ext_host: OptionalIp = Field(
+        "",
+        description="IP address at which clients outside reach this node; `ext_host` in the credentials of public "
+        "services. With this or `ext_hostname` set, new services are public unless asked otherwise; else private.",
+        examples=["203.0.113.5"],
+    )
+    ext_hostname: OptionalHostname = Field(
+        "",
+        description="Host name for the same; `ext_hostname` in the credentials of public services.",
+        examples=["ports.example.com"],
+    )
+
+
+class ListenOn(Section):
+    """The local addresses on which services listen."""
+
+    public: Ip = Field(
+        "0.0.0.0",
+        description="Where public services listen. `0.0.0.0` is every IPv4 address, `::` every IPv6 and IPv4 address.",
+        examples=["0.0.0.0", "::", "203.0.113.5"],
+    )
+    private: Ip = Field(
+        "127.0.0.1",
+        description="Where private services listen: only who can reach this address can reach them.",
+        examples=["127.0.0.1", "10.0.0.5"],
+    )
+
+
+class Ports(Section):
+    """The ports that this node owns and leases."""
+
+    ranges: tuple[PortRange, ...] = Field(
+        ("30000-32767",),
+        min_length=1,
+        max_length=_MOST_RANGES,
+        description="Ranges (`first-last`) or single ports to lease from. They may not overlap each other, and should "
+        "stay clear of the kernel's ephemeral ports (`net.ipv4.ip_local_port_range`), which the default ends below.",
+        examples=[["30000-32767"], ["20000-20999", "30000-32767"]],
+    )
+    reserved: tuple[Port, ...] = Field(
+        (),
+        description="Ports inside the ranges that are never leased, because something else on the machine uses them.",
+        examples=[[30080, 30443]],
+    )
+    quarantine: Seconds = Field(
+        60.0,
+        ge=0,
+        le=_LONGEST_QUARANTINE,
+        description="Seconds that a released port rests before another service gets it, so that late clients of the "
+        "old service do not meet the new one.",
+    )
+
+    @cached_property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """The ranges as (first, last), both included."""
+        return tuple(values.span(text) for text in self.ranges)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        for index, (low, high) in enumerate(self.spans):
+            shared = values.overlap(self.spans[:index], low, high)
+            if shared:
+                raise refused(f"{_span_text(*shared)} stands in an earlier range already", "ranges", index)
+        return self
+
+
+class Api(Section):
+    """Where the node is controlled. Its Unix socket in `state_dir` is always open to the node's own user."""
+
+    listen: ListenAddress = Field(
+        "127.0.0.1:7070",
+        description="Address of the HTTP API and the dashboard. Another address than loopback needs `cert` and `key`, "
+        "because the admin token would cross the network in the clear. Port 0: the kernel chooses.",
+        examples=["127.0.0.1:7070", "[::1]:7070"],
+    )
+    cert: FilePath | None = Field(
+        None,
+        description="Certificate (chain) file, PEM. With it the API speaks HTTPS.",
+        examples=["certs/api.crt"],
+    )
+    key: FilePath | None = Field(None, description="Private key file of `cert`, PEM.", examples=["certs/api.key"])
+
+    @cached_property
+    def address(self) -> Address:
+        """``listen``, taken apart."""
+        return values.address(self.listen)
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            there, lacking = ("key", "cert") if self.cert is None else ("cert", "key")
+            raise refused(f"needs {lacking} beside it: one without the other cannot serve TLS", there)
+        if self.cert is None and not values.is_loopback(self.address.host):
+            raise refused(
+                f"{self.listen} can be reached from other machines, so it needs TLS: set api.cert and api.key, "
+                f"or listen on 127.0.0.1:{self.address.port}",
+                "listen",
+            )
+        return self
+
+
+class Broker(Section):
+    """The Open Service Broker at `/v2`. Without this section it is off."""
+
+    username: str = Field("broker", min_length=1, description="User name that the platform sends.")
+    password: Secret = Field(description="Password that the platform sends.", examples=["a long random text"])
+
+
+class Gateway(Section):
+    """The Cloud Foundry v1 service gateway at `/gateway`. Without this section it is off."""
+
+    token: Secret = Field(
+        description="Token that the platform sends as `X-VCAP-Service-Token`.",
+        examples=["a long random text"],
+    )
+
+
+class Backends(Section):
+    """Who may receive traffic."""
+
+    allow: tuple[Network, ...] = Field(
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+        description="Networks inside which backends may be, checked on the address really dialled. Loopback, "
+        "link-local, multicast and unspecified addresses are refused unless a network here lists them; "
+        "Harbor's own API is always refused.",
+        examples=[["10.0.0.0/8", "fc00::/7"], ["127.0.0.0/8", "::1/128"]],
+    )
+
+    @cached_property
+    def networks(self) -> tuple[IPNetwork, ...]:
+        """The networks, parsed."""
+        return tuple(ipaddress.ip_network(text) for text in self.allow)
+
+
+def _policy(name: str, description: str) -> Any:
+    low, high = BOUNDS[name]
+    return Field(getattr(Policy(), name), ge=low, le=high, description=description)
+
+
+class Defaults(Section):
+    """The policy of every service that sets nothing else."""
+
+    connect_timeout: Seconds = _policy(
+        "connect_timeout",
+        "Seconds in which a session must reach a backend, over all backends that are tried.",
+    )
+    idle_timeout: Seconds = _policy(
+        "idle_timeout",
+        "Seconds without a byte after which a TCP session is closed. 0: never; keepalive finds peers that are gone.",
+    )
+    udp_timeout: Seconds = _policy("udp_timeout", "Seconds without a datagram after which a UDP flow is forgotten.")
+    drain_timeout: Seconds = _policy(
+        "drain_timeout",
+        "Seconds that sessions of a draining backend, or of a node that stops, may live on.",
+    )
+    max_sessions: Count = _policy("max_sessions", "Most sessions of one service at a time. 0: no limit of its own.")
+    max_sessions_per_backend: Count = _policy(
+        "max_sessions_per_backend",
+        "Most sessions of one backend at a time; new ones go to the others. 0: no limit.",
+    )
+    removal: Removal = Field(
+        Policy().removal,
+        description="What becomes of the sessions of a backend that is removed: `drain` lets them live for up to "
+        "`drain_timeout`, `cut` ends them at once, `keep` lets them live as long as they like.",
+    )
+
+    def policy(self) -> Policy:
+        """The same as the value that the other layers use."""
+        return Policy(**self.model_dump())
+
+
+class Log(Section):
+    """What the node writes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe entries that are written."
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`console` for people, `json` for machines; `auto`: console on a terminal, JSON otherwise."
+    )
+
+
+class Config(Section):
+    """Harbor configuration: every key has a default, so that an empty file is a valid one."""
+
+    node: Node = Field(Node(), description="Who this node is, and the addresses in credentials.")
+    state_dir: FilePath = Field(
+        Path("/var/lib/harbor"),
+        description="Directory of the node's state: services, backends, admin token, Unix socket. Created with mode "
+        "0700; one node at a time. A relative path starts at the working directory.",
+        examples=["/var/lib/harbor", ".harbor"],
+    )
+    listen: ListenOn = Field(ListenOn(), description="The local addresses on which services listen.")
+    ports: Ports = Field(Ports(), description="The ports that this node owns and leases.")
+    api: Api = Field(Api(), description="Where the node is controlled.")
+    broker: Broker | None = Field(None, description="The Open Service Broker; off unless given.")
+    gateway: Gateway | None = Field(None, description="The Cloud Foundry v1 service gateway; off unless given.")
+    certs_dir: FilePath = Field(
+        Path("certs"),
+        description="Directory of the services' certificates. A relative path starts at the working directory.",
+    )
+    backends: Backends = Field(Backends(), description="Who may receive traffic.")
+    defaults: Defaults = Field(Defaults(), description="The policy of every service that sets nothing else.")
+    log: Log = Field(Log(), description="What the node writes to standard error.")
+
+    @model_validator(mode="after")
+    def _api_port_is_not_leased(self) -> Self:
+        port = self.api.address.port
+        if values.overlap(self.ports.spans, port, port) and port not in self.ports.reserved:
+            raise refused(
+                f"port {port} lies inside ports.ranges, so it could be leased to a service: choose a port outside "
+                f"them, or add {port} to ports.reserved",
+                "api",
+                "listen",
+            )
+        return self
+
+
+def _span_text(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}-{high}"
