@@ -127,12 +127,12 @@ class _Reading:
         self._count(event, loc)
         self._document.positions[loc] = _position(event.start_mark)
         if isinstance(event, yaml.AliasEvent):
-            self._refuse(event, f"aliases (*{event.anchor}) are not allowed; write the value out")
+            self._refuse(event, "aliases (*name) are not allowed; write the value out")
             return _ABSENT
         if event.anchor is not None:
-            self._refuse(event, f"anchors (&{event.anchor}) are not allowed; write each value where it is used")
+            self._refuse(event, "anchors (&name) are not allowed; write each value where it is used")
         if event.tag is not None:
-            self._refuse(event, f"tags ({event.tag}) are not allowed; write a plain value")
+            self._refuse(event, "tags (!name) are not allowed; write a plain value")
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(loc)
         if isinstance(event, yaml.SequenceStartEvent):

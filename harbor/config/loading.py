@@ -15,6 +15,8 @@ from harbor.errors import ConfigInvalid
 # Where a configuration is looked for when nobody names one.
 PLACES: Final = (Path("config/harbor.yml"), Path("/etc/harbor/harbor.yml"))
 
+_MOST_LINES: Final = 50  # what follows that many faults is noise
+
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The file that configures the node: ``path``, ``$HARBOR_CONFIG``, else the first of ``PLACES`` that exists.
@@ -50,8 +52,15 @@ def parse(text: str, source_name: str) -> Config:
         except ValidationError as error:
             problems += faults.problems_of(error, read)
     if config is None or problems:
-        raise ConfigInvalid([f"{source_name}:{at.line}:{at.column}: {message}" for at, message in sorted(problems)])
+        raise ConfigInvalid(_lines(sorted(problems), source_name))
     return config
+
+
+def _lines(problems: list[document.Problem], source_name: str) -> list[str]:
+    lines = [f"{source_name}:{at.line}:{at.column}: {message}" for at, message in problems[:_MOST_LINES]]
+    if len(problems) > _MOST_LINES:
+        lines.append(f"{source_name}: and {len(problems) - _MOST_LINES} more")
+    return lines
 
 
 def _text_of(path: Path) -> str:

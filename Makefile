@@ -1,0 +1,68 @@
+# Everything a developer does here. `make run` and `make test` set themselves up on a fresh clone.
+#
+# PYTHON=python3.12 make test    another interpreter (give it its own VENV=.venv-3.12 to keep both)
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+JOBS   ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help run test suite test-all check fmt docs pages lock clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: $(STAMP)  ## a node with sample services, in a scratch directory; Ctrl-C ends it
+	$(BIN)/harbor demo
+
+test: check suite  ## lint, types and every test
+
+suite: $(STAMP)  ## every test
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
+
+test-all:  ## the suite on every Python that is installed and new enough, each in its own environment
+	@set -e; for python in $$(./.ci/pythons); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "== Python $$version ($$python)"; \
+		$(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$version suite; \
+	done
+
+check: $(STAMP)  ## ruff, mypy, bandit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml harbor
+
+fmt: $(STAMP)  ## format, and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)  ## the documentation, in docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+pages: $(STAMP)  ## the pages and schema that are generated from the code
+	$(BIN)/python -m harbor.config.schema docs/harbor.schema.json
+	$(BIN)/python -m harbor.config.reference docs/reference/configuration.md
+
+lock:  ## requirements.lock anew, from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --no-emit-index-url -o requirements.lock
+
+clean:  ## away with everything that was made
+	rm -rf $(VENV) .venv-3.* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find harbor tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Harbor itself is installed without build isolation, so that nothing outside the lock is ever fetched.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' 2>/dev/null || { \
+		echo "Harbor needs Python 3.11.5 or newer (CVE-2023-40217); $(PYTHON) is $$($(PYTHON) -V 2>&1 | head -n 1)." >&2; \
+		echo "Name another one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
