@@ -8,6 +8,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """The one reason with which every session ends."""
 
+    __hash__ = str.__hash__  # Enum's own is Python code, and every session end looks one up
+
     CLIENT_CLOSED = "client_closed"  # both sides ended in order, the client first
     BACKEND_CLOSED = "backend_closed"  # both sides ended in order, the backend first
     CLIENT_RESET = "client_reset"  # the client sent a reset, or left while the backend was dialled
@@ -31,6 +33,8 @@ class Reason(StrEnum):
 
 class Drop(StrEnum):
     """Why a datagram went nowhere."""
+
+    __hash__ = str.__hash__
 
     NO_BACKEND = "no_backend"  # no backend to send it to
     LIMIT_NODE = "limit_node"  # no flow could be opened for it

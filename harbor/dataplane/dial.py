@@ -1,0 +1,176 @@
+"""The search for a backend that takes a TCP session.
+
+A backend is dialled before the client has said anything, so protocols in which the server speaks first work. A dial
+that fails goes on to the other backends, each once, all within one ``connect_timeout``; the client
+notices nothing but the wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from _socket import socket as Socket  # noqa: N812 - as in tcp.py
+from socket import (
+    IPPROTO_IP,
+    IPPROTO_TCP,
+    MSG_PEEK,
+    SO_ERROR,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    TCP_QUICKACK,
+)
+from typing import TYPE_CHECKING, Final
+
+from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED, WRITE
+from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, family_of
+from harbor.model import Reason
+from harbor.policy.rotation import Slot
+
+if TYPE_CHECKING:
+    from harbor.dataplane.tcp import TcpSession
+
+CLIENT_LEFT_GRACE: Final = 1.0  # seconds left to a dial whose client has already sent its end and nothing else
+
+# Errors of connect() that say something about the backend. All others are this machine's own trouble.
+BACKENDS_FAULT: Final = {
+    errno.ECONNREFUSED: Reason.CONNECT_REFUSED,
+    errno.ECONNRESET: Reason.CONNECT_REFUSED,
+    errno.ETIMEDOUT: Reason.CONNECT_TIMEOUT,
+    errno.EHOSTUNREACH: Reason.CONNECT_FAILED,
+    errno.ENETUNREACH: Reason.CONNECT_FAILED,
+    errno.EHOSTDOWN: Reason.CONNECT_FAILED,
+}
+
+
+class Dial:
+    """The search for a backend that takes a session: one attempt after another within ``connect_timeout``."""
+
+    __slots__ = ("attempt", "client_said", "deadline", "due", "outcome", "session", "slot", "tried")
+
+    def __init__(self, session: TcpSession) -> None:
+        self.session = session
+        self.deadline = session.started + session.listener.policy.connect_timeout
+        self.due = self.deadline  # of the attempt under way
+        self.tried: list[Slot] = []
+        self.slot: Slot | None = None
+        self.attempt: Socket | None = None
+        self.client_said = 0  # events of the client that came while it waited
+        self.outcome: Reason | None = None
+
+    def advance(self) -> None:
+        """Dial backends in turn until an attempt is under way; end the session when nobody is left."""
+        session = self.session
+        listener = session.listener
+        while True:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                session.end(self.outcome or Reason.CONNECT_TIMEOUT)
+                return
+            slot = listener.rotation.pick(listener.policy.max_sessions_per_backend, self.tried)
+            if slot is None:
+                session.end(self.outcome or listener.why_nobody())
+                return
+            untried = max(1, len(listener.rotation) - len(self.tried))
+            self.due = self.deadline - left + left / untried
+            self.tried.append(slot)
+            if self._connect(slot):
+                return
+
+    def on_client_news(self, events: int) -> None:
+        """The client speaks, ends or leaves while it waits."""
+        self.client_said |= events
+        if events & FAILED:
+            self.session.end(Reason.CLIENT_RESET)
+        elif events & (PEER_ENDED | HUNG_UP) and self._client_is_silent():
+            # It may have left, or only have nothing to say and wait for a greeting.
+            self.deadline = self.due = min(self.due, time.monotonic() + CLIENT_LEFT_GRACE)
+
+    def on_backend_news(self, events: int) -> None:
+        """The attempt has been answered, one way or the other."""
+        attempt = self.attempt
+        if attempt is None:
+            return
+        if events & (FAILED | HUNG_UP):
+            self._failed(attempt.getsockopt(SOL_SOCKET, SO_ERROR) or errno.ECONNRESET)
+        elif events & WRITE:
+            self._connected(attempt, events)
+
+    def timed_out(self) -> None:
+        """The attempt has had its share of the time."""
+        self._failed(errno.ETIMEDOUT)
+
+    def cancel(self) -> None:
+        """The session ends: stop dialling."""
+        listener = self.session.listener
+        listener.plane.dialling.pop(self, None)
+        self.session.dial = None
+        if self.attempt is not None:
+            self._drop_attempt()
+
+    def _connect(self, slot: Slot) -> bool:
+        listener = self.session.listener
+        address = slot.address
+        try:
+            attempt = Socket(family_of(address.host), SOCK_STREAM | SOCK_NONBLOCK, 0)
+        except OSError:  # no descriptor, no memory: not the backend's fault
+            self.outcome = Reason.LIMIT_NODE
+            return False
+        attempt.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        attempt.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
+        if listener.plane.source_ports is not None:
+            attempt.setsockopt(IPPROTO_IP, IP_LOCAL_PORT_RANGE, listener.plane.source_ports)
+        self.attempt, self.slot = attempt, slot
+        slot.active += 1
+        code = attempt.connect_ex((address.host, address.port))
+        if code not in (0, errno.EINPROGRESS):
+            self._blame(code)
+            self._drop_attempt()
+            return False
+        listener.plane.watch_dial(self)
+        listener.reactor.watch(attempt.fileno(), self.on_backend_news)
+        return True
+
+    def _connected(self, attempt: Socket, events: int) -> None:
+        session, slot = self.session, self.slot
+        assert slot is not None
+        session.listener.plane.dialling.pop(self, None)
+        self.attempt = None
+        session.connected(attempt, slot)
+        # News that came while there was nowhere to send it will not come again.
+        said, greeting = self.client_said & ~WRITE, events & ~WRITE
+        if said and session.inbound is not None:
+            session.inbound.on_news(said)
+        if greeting and session.outbound is not None:
+            session.outbound.on_news(greeting)
+
+    def _failed(self, code: int) -> None:
+        self.session.listener.plane.dialling.pop(self, None)
+        self._blame(code)
+        self._drop_attempt()
+        self.advance()
+
+    def _blame(self, code: int) -> None:
+        slot = self.slot
+        assert slot is not None
+        self.outcome = BACKENDS_FAULT.get(code, Reason.CONNECT_FAILED)
+        if code in BACKENDS_FAULT:
+            detail = f"TCP connect to {slot.address}: {os.strerror(code)}"
+            listener = self.session.listener
+            listener.plane.observer.backend_failed(listener.service_id, slot.backend_id, slot.address, detail)
+
+    def _drop_attempt(self) -> None:
+        attempt, slot = self.attempt, self.slot
+        assert attempt is not None
+        assert slot is not None
+        slot.active -= 1
+        self.attempt = self.slot = None
+        self.session.reactor.discard(attempt.fileno(), attempt)
+
+    def _client_is_silent(self) -> bool:
+        try:
+            return not self.session.client.recv(1, MSG_PEEK)
+        except OSError:
+            return True

@@ -1,0 +1,320 @@
+"""The data plane as the node drives it: open, close, set_backends, sessions, kill, counters, all in plain values.
+
+The node never sees a socket, and the plane never decides: which backends are up, and in which order, it is told.
+What it learns by trying, it reports to its observer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+from harbor.dataplane.budget import PER_UDP_FLOW, Descriptors
+from harbor.dataplane.dial import Dial
+from harbor.dataplane.reactor import Reactor
+from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, plain_address
+from harbor.dataplane.tcp import TcpListener, TcpSession
+from harbor.dataplane.udp import UdpFlow, UdpPort
+from harbor.model import (
+    Address,
+    Drop,
+    Opening,
+    Policy,
+    Reason,
+    Route,
+    ServiceCounters,
+    SessionQuery,
+    SessionView,
+)
+from harbor.policy.rotation import Slot
+
+DIAL_TICK: Final = 0.05  # seconds between looks at dials that have not been answered
+
+
+class Observer(Protocol):
+    """Who is told what the relays find out."""
+
+    def backend_failed(self, service_id: str, backend_id: str, address: Address, detail: str) -> None:
+        """A dial failed, or ICMP said that nobody listens there. May change the backends at once."""
+
+
+class OpenPort:
+    """Everything that the plane keeps for one service."""
+
+    __slots__ = ("former", "opening", "slots", "tcp", "udp")
+
+    def __init__(self, opening: Opening, tcp: TcpListener | None, udp: UdpPort | None) -> None:
+        self.opening = opening
+        self.tcp = tcp
+        self.udp = udp
+        self.slots: dict[tuple[str, Address], Slot] = {}  # of the backends that get new sessions
+        self.former: list[Slot] = []  # of those that do not any more, as long as they have sessions
+
+    def sessions(self) -> Iterator[TcpSession | UdpFlow]:
+        """All live sessions, of both protocols."""
+        if self.tcp is not None:
+            yield from self.tcp.sessions.values()
+        if self.udp is not None:
+            yield from self.udp.flows
+
+    def end(self, session: TcpSession | UdpFlow, reason: Reason) -> None:
+        """End one session from our side."""
+        if isinstance(session, TcpSession):
+            session.abort(reason)
+        elif self.udp is not None:
+            self.udp.end(session, reason)
+
+    def turn_to(self, routes: Sequence[Route]) -> None:
+        """Give new sessions to these backends; counts of sessions go on where a backend is known already."""
+        known = {(slot.backend_id, slot.address): slot for slot in self.former if slot.active} | self.slots
+        self.slots = {}
+        for route in routes:
+            key = (route.backend_id, route.address)
+            slot = self.slots[key] = known.pop(key) if key in known else Slot(*key)
+            slot.up = route.up
+        self.former = [slot for slot in known.values() if slot.active]
+        current = list(self.slots.values())
+        if self.tcp is not None:
+            self.tcp.rotation.replace(current)
+        if self.udp is not None:
+            self.udp.primary = next((slot for slot in current if slot.up), current[0] if current else None)
+
+    def active(self) -> dict[str, int]:
+        """How many sessions each backend has, former backends included."""
+        counts: Counter[str] = Counter()
+        for slot in (*self.slots.values(), *self.former):
+            counts[slot.backend_id] += slot.active
+        return dict(counts)
+
+    def counters(self) -> ServiceCounters:
+        """Totals since the port was opened; what live sessions have moved is included."""
+        total: Counter[str] = Counter()
+        closed: Counter[Reason] = Counter()
+        dropped: Counter[Drop] = Counter()
+        for half in (self.tcp, self.udp):
+            if half is not None:
+                tally = half.tally
+                total["opened"] += tally.opened
+                total["bytes_in"] += tally.bytes_in
+                total["bytes_out"] += tally.bytes_out
+                total["datagrams_in"] += tally.datagrams_in
+                total["datagrams_out"] += tally.datagrams_out
+                closed.update(tally.closed)
+        if self.udp is not None:
+            dropped.update(self.udp.dropped())
+        for session in self.sessions():
+            total["active"] += 1
+            total["bytes_in"] += session.bytes_in
+            total["bytes_out"] += session.bytes_out
+            if isinstance(session, UdpFlow):
+                total["datagrams_in"] += session.datagrams_in
+                total["datagrams_out"] += session.datagrams_out
+        return ServiceCounters(**total, closed=closed, dropped=dropped, active_by_backend=self.active())
+
+    def is_current(self, slot: Slot) -> bool:
+        """Whether the backend may still get new sessions."""
+        return self.slots.get((slot.backend_id, slot.address)) is slot
+
+
+class DataPlane:
+    """All listeners, relays and sessions of this process.
+
+    Closing: ``close()`` ends every session with ``shutdown`` and closes every socket.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        observer: Observer,
+        *,
+        descriptors: Descriptors | None = None,
+        liveness: Liveness | None = None,
+        source_ports: bytes | None = None,
+    ) -> None:
+        self.reactor = Reactor(loop)
+        self.observer = observer
+        self.descriptors = descriptors or Descriptors.of_process()
+        self.liveness = liveness or Liveness()
+        self.source_ports = source_ports  # IP_LOCAL_PORT_RANGE of backend sockets, where it is needed
+        self.dialling: dict[Dial, None] = {}
+        self.paused = 0  # listeners that wait for descriptors
+        self._ports: dict[str, OpenPort] = {}
+        self._session_ids = 0
+        self._dial_timer: asyncio.TimerHandle | None = None
+
+    def bind(self, opening: Opening) -> None:
+        """Bind the port, TCP and UDP both or neither, without serving it yet. Errors: ``PortTaken``."""
+        assert opening.service_id not in self._ports
+        tcp = bind_tcp(opening.host, opening.port, self.liveness) if opening.protocol.has_tcp else None
+        try:
+            udp = bind_udp(opening.host, opening.port) if opening.protocol.has_udp else None
+        except BaseException:
+            if tcp is not None:
+                tcp.close()
+            raise
+        self._ports[opening.service_id] = OpenPort(
+            opening,
+            TcpListener(self, opening.service_id, tcp, opening.policy) if tcp else None,
+            UdpPort(self, opening.service_id, udp, is_wildcard(opening.host), opening.policy) if udp else None,
+        )
+
+    def open(self, service_id: str) -> None:
+        """Serve a port that was bound."""
+        port = self._ports[service_id]
+        for half in (port.tcp, port.udp):
+            if half is not None:
+                half.open()
+
+    def close_port(self, service_id: str, reason: Reason) -> None:
+        """Close the port and end its sessions. A service that has no port is left alone."""
+        port = self._ports.pop(service_id, None)
+        if port is None:
+            return
+        for half in (port.tcp, port.udp):
+            if half is not None:
+                half.close()
+        for session in list(port.sessions()):
+            port.end(session, reason)
+
+    def is_bound(self, service_id: str) -> bool:
+        """Whether the service has its port."""
+        return service_id in self._ports
+
+    def set_policy(self, service_id: str, policy: Policy) -> None:
+        """Apply another policy from the next decision on; live sessions stay."""
+        port = self._ports.get(service_id)
+        if port is not None:
+            for half in (port.tcp, port.udp):
+                if half is not None:
+                    half.policy = policy
+
+    def set_backends(self, service_id: str, routes: Sequence[Route]) -> None:
+        """Send new sessions to these backends, in this order. Unknown services are ignored."""
+        port = self._ports.get(service_id)
+        if port is not None:
+            port.turn_to(routes)
+
+    def release(self, service_id: str, backend_id: str, within: float | None) -> None:
+        """End the sessions of a backend that gets no new ones any more, within so many seconds; None leaves them."""
+        port = self._ports.get(service_id)
+        if port is None or within is None:
+            return
+        if within > 0:
+            self.reactor.loop.call_later(within, _cut, port, backend_id, Reason.DRAINED)
+        else:
+            _cut(port, backend_id, Reason.BACKEND_REMOVED)
+
+    def sessions(self, query: SessionQuery) -> list[SessionView]:
+        """The live sessions that match, oldest first."""
+        now, wall = time.monotonic(), time.time()
+        views = []
+        for port, session in self._matching(query):
+            if isinstance(session, TcpSession):
+                views.append(session.view(now, wall))
+            else:
+                views.append(session.view(port.opening.service_id, now, wall))
+        return sorted(views, key=lambda view: int(view.id))
+
+    def kill(self, query: SessionQuery) -> int:
+        """End the sessions that match; returns how many."""
+        matching = list(self._matching(query))
+        for port, session in matching:
+            port.end(session, Reason.KILLED)
+        return len(matching)
+
+    def active(self, service_id: str) -> Mapping[str, int]:
+        """How many sessions each backend of a service has."""
+        port = self._ports.get(service_id)
+        return {} if port is None else port.active()
+
+    def counters(self, service_id: str) -> ServiceCounters:
+        """What the service has counted since its port was opened."""
+        port = self._ports.get(service_id)
+        return ServiceCounters() if port is None else port.counters()
+
+    def session_count(self) -> int:
+        """How many sessions are live."""
+        return sum(len(port.tcp.sessions) if port.tcp else 0 for port in self._ports.values()) + sum(
+            len(port.udp.flows) if port.udp else 0 for port in self._ports.values()
+        )
+
+    def stop_listening(self) -> None:
+        """Take no more sessions; those that live go on."""
+        for port in self._ports.values():
+            for half in (port.tcp, port.udp):
+                if half is not None:
+                    half.close()
+
+    def close(self) -> None:
+        """End everything."""
+        for service_id in list(self._ports):
+            self.close_port(service_id, Reason.SHUTDOWN)
+        self.reactor.close()
+
+    # What relays ask of the plane.
+
+    def next_session_id(self) -> int:
+        """A number that no session of this process has had."""
+        self._session_ids += 1
+        return self._session_ids
+
+    def watch_dial(self, dial: Dial) -> None:
+        """Remember that an attempt is under way, so that it ends when it is due."""
+        self.dialling[dial] = None
+        if self._dial_timer is None:
+            self._dial_timer = self.reactor.loop.call_later(DIAL_TICK, self._look_at_dials)
+
+    def take_for_flow(self, port: UdpPort) -> bool:
+        """A descriptor for a flow of ``port``, at the cost of another flow if need be.
+
+        A flood on one port must not cost the others theirs: who has more than its share gives way itself, and
+        only then the port with the most flows that were never answered.
+        """
+        if self.descriptors.take(PER_UDP_FLOW):
+            return True
+        ports = [open_port.udp for open_port in self._ports.values() if open_port.udp is not None]
+        if len(port.flows) > self.descriptors.limit // len(ports):
+            port.evict()
+        else:
+            max(ports, key=lambda other: (other.flows.unanswered, len(other.flows))).evict()
+        return self.descriptors.take(PER_UDP_FLOW)
+
+    def _look_at_dials(self) -> None:
+        self._dial_timer = None
+        now = time.monotonic()
+        for dial in [dial for dial in self.dialling if now >= dial.due]:
+            dial.timed_out()
+        if self.dialling:
+            self._dial_timer = self.reactor.loop.call_later(DIAL_TICK, self._look_at_dials)
+
+    def _matching(self, query: SessionQuery) -> Iterator[tuple[OpenPort, TcpSession | UdpFlow]]:
+        network = ipaddress.ip_network(query.client, strict=False) if query.client is not None else None
+        for port in self._ports.values():
+            if query.service_id not in (None, port.opening.service_id):
+                continue
+            for session in port.sessions():
+                if query.session_id not in (None, str(session.id)):
+                    continue
+                if query.backend_id is not None and (
+                    session.slot is None or session.slot.backend_id != query.backend_id
+                ):
+                    continue
+                if network is not None and ipaddress.ip_address(_client_host(session)) not in network:
+                    continue
+                yield port, session
+
+
+def _cut(port: OpenPort, backend_id: str, reason: Reason) -> None:
+    for session in list(port.sessions()):
+        slot = session.slot
+        if slot is not None and slot.backend_id == backend_id and not port.is_current(slot):
+            port.end(session, reason)
+
+
+def _client_host(session: TcpSession | UdpFlow) -> str:
+    address = session.client_address if isinstance(session, TcpSession) else session.client
+    return plain_address(address).host.partition("%")[0]

@@ -1,0 +1,221 @@
+"""One direction of a TCP session: what the source sends is handed to the sink at once.
+
+The copy is symmetric, and half-close falls out of that: an end of file is passed on when everything before it
+has been, and the session is over when both directions have ended. While the sink keeps up no byte stays in
+Python: one shared buffer receives and sends. What a sink does not take is *held*, and the source is not read
+again before it is gone; the kernel's windows then stop the sender.
+
+The handler made by ``relay`` serves the common case, "readable, and the sink takes it all", in two system calls.
+Everything else goes through ``Stream.on_news``.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from harbor.dataplane.reactor import (
+    FAILED,
+    HUNG_UP,
+    PEER_ENDED,
+    PIECE,
+    READ,
+    READ_WRITE,
+    SLICES,
+    WRITE,
+    Reactor,
+)
+
+if TYPE_CHECKING:
+    from harbor.dataplane.tcp import TcpSession
+
+BURST: Final = 8  # reads in one go before the others get their turn
+# While all streams together hold less than this, a stream with much to read may read (and so hold) a WHOLE
+# instead of a PIECE: a thousand stalled readers then cost a PIECE each, and this once.
+HELD_BUDGET: Final = 16 << 20
+
+
+class Stream:
+    """What goes from one socket of a session to the other. ``moved`` counts bytes that the sink has taken."""
+
+    __slots__ = ("ended", "ending", "fault", "held", "moved", "other", "queued", "recv", "send", "session", "sink")
+
+    def __init__(self, session: TcpSession, source: socket.SocketType, sink: socket.SocketType) -> None:
+        self.session = session
+        self.sink = sink
+        self.recv = source.recv_into
+        self.send = sink.send
+        self.other: Stream | None = None
+        self.held: memoryview | None = None
+        self.moved = 0
+        self.ending = False  # the source's end is known to be near: read until it shows
+        self.ended = False  # end of file was read and passed on
+        self.fault: OSError | None = None  # what a send towards our source failed with
+        self.queued = False
+
+    def on_news(self, events: int) -> None:
+        """Anything but the common case, told by the source socket."""
+        other = self.other
+        if other is None:
+            return
+        if events & WRITE and other.held is not None:
+            other.flush()
+        if events & (PEER_ENDED | HUNG_UP | FAILED):
+            self.ending = True
+            if events & FAILED and (self.held is not None or self.ended):
+                self.broke()
+                return
+        if events & ~WRITE:
+            self.pump()
+
+    def pump(self) -> None:
+        """Pass on what there is, until the source has no more, the sink takes no more, or it is others' turn."""
+        session = self.session
+        reactor = session.reactor
+        for _ in range(BURST):
+            if self.ended or self.held is not None or self.other is None:
+                return
+            room = reactor.whole if reactor.held < HELD_BUDGET else reactor.piece
+            try:
+                count = self.recv(room)
+            except BlockingIOError:
+                if self.fault is not None:
+                    self.broke()
+                return
+            except OSError:
+                self.broke()
+                return
+            if not count:
+                self.finish()
+                return
+            if not self.deliver(reactor.whole[:count]):
+                return
+            if count < len(room) and not self.ending:
+                return
+        if not self.queued:
+            self.queued = True
+            reactor.again(self._pump_again)
+
+    def deliver(self, data: memoryview) -> bool:
+        """Give the sink these bytes; False if it did not take them all, which stops this direction."""
+        try:
+            sent = self.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.refused(error)
+            return False
+        self.moved += sent
+        if sent == len(data):
+            return True
+        self.hold(data[sent:])
+        return False
+
+    def hold(self, rest: memoryview) -> None:
+        """Keep what the sink did not take; its next EPOLLOUT flushes it."""
+        reactor = self.session.reactor
+        reactor.held += len(rest)
+        self.held = memoryview(bytes(rest))
+        self.session.clear = False
+
+    def flush(self) -> None:
+        """Try to give the sink what is held, and go on reading once that is gone."""
+        assert self.held is not None
+        try:
+            sent = self.send(self.held)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.refused(error)
+            return
+        self.moved += sent
+        if sent < len(self.held):
+            self.held = self.held[sent:]
+            return
+        self.let_go()
+        self.session.settle()
+        self.pump()
+
+    def let_go(self) -> None:
+        """Forget what is held."""
+        if self.held is not None:
+            assert isinstance(self.held.obj, bytes)
+            self.session.reactor.held -= len(self.held.obj)
+            self.held = None
+
+    def finish(self) -> None:
+        """The source has ended in order, and all it sent has been passed on: pass the end on too."""
+        other = self.other
+        if other is None:
+            return
+        if self.fault is not None:
+            self.broke()
+            return
+        self.ended = True
+        self.session.clear = False
+        if other.ended:
+            self.session.both_ended(first=other)
+            return
+        try:
+            self.sink.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.refused(error)
+
+    def refused(self, error: OSError) -> None:
+        """The sink is dead. What it sent before it died is still in its socket and is passed on first."""
+        other = self.other
+        if other is None:
+            return
+        self.session.clear = False
+        other.fault = error
+        other.ending = True
+        if other.held is not None or other.ended:
+            other.broke()
+        else:
+            other.pump()
+
+    def broke(self) -> None:
+        """The source was reset, or was found dead."""
+        if self.other is not None:
+            self.session.broke(self)
+
+    def _pump_again(self) -> None:
+        self.queued = False
+        self.pump()
+
+
+def relay(stream: Stream, session: TcpSession, reactor: Reactor) -> Callable[[int], None]:
+    """The handler for the source socket of ``stream``."""
+    recv, send = stream.recv, stream.send
+    whole, piece, slices = reactor.whole, reactor.piece, reactor.slices
+
+    def on_events(events: int) -> None:
+        if session.clear and (events == READ_WRITE or events == READ):  # noqa: SIM109 - a tuple would be built each time
+            try:
+                count = recv(piece)
+            except BlockingIOError:
+                return
+            except OSError:
+                stream.broke()
+                return
+            if not count:
+                stream.finish()
+                return
+            data = slices[count] if count < SLICES else whole[:count]
+            try:
+                sent = send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                stream.refused(error)
+                return
+            stream.moved += sent
+            if sent < count:
+                stream.hold(data[sent:])
+            elif count == PIECE:
+                stream.pump()
+            return
+        stream.on_news(events)
+
+    return on_events

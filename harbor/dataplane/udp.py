@@ -1,0 +1,363 @@
+"""UDP: one flow per client, each with its own connected socket to the backend at the head of the queue.
+
+    UdpPort.on_datagrams → Flows.find → send             (client to backend)
+    UdpFlow socket → on_replies → send from the port     (backend to client)
+
+A connected socket makes the kernel tell what an unconnected one keeps silent: ICMP "port unreachable" arrives as
+ECONNREFUSED, and nobody but the backend can answer. When the primary changes nothing is done to live
+flows: each moves on its next datagram, when it is found to be on the wrong backend.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import time
+from _socket import socket as Socket  # noqa: N812 - as in tcp.py
+from collections.abc import Callable
+from socket import IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOCK_DGRAM, SOCK_NONBLOCK
+from typing import TYPE_CHECKING, Any, Final
+
+from harbor.dataplane.budget import PER_UDP_FLOW
+from harbor.dataplane.reactor import DATAGRAM_EDGES, Reactor
+from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, IP_PKTINFO, family_of, kernel_drops, plain_address
+from harbor.dataplane.tally import Tally
+from harbor.model import Drop, Policy, Protocol, Reason, SessionView
+from harbor.policy.flows import Flow, Flows
+from harbor.policy.rotation import Slot
+
+if TYPE_CHECKING:
+    from harbor.dataplane.plane import DataPlane
+
+DATAGRAMS: Final = 64  # handled at one go before the others get their turn
+SWEEP: Final = 1.0  # seconds between looks for idle flows, at most
+ANCILLARY: Final = 64  # bytes; room for one in6_pktinfo
+Ancillary = list[tuple[int, int, bytes]]
+
+DROPS: Final = {
+    errno.EMSGSIZE: Drop.OVERSIZE,
+    errno.ECONNREFUSED: Drop.BACKEND_REFUSED,
+    errno.EMFILE: Drop.LIMIT_NODE,
+    errno.ENFILE: Drop.LIMIT_NODE,
+}
+
+
+class UdpFlow(Flow):
+    """A client's flow to one backend. ``local`` holds what a reply needs in order to leave from the right address."""
+
+    __slots__ = ("backend", "bytes_in", "bytes_out", "client", "id", "local", "send", "slot", "started")
+
+    def __init__(self, key: Any, client: Any, local: Ancillary, backend: Socket, slot: Slot, number: int) -> None:
+        self.started = time.monotonic()
+        super().__init__(key, self.started)
+        self.id = number
+        self.client = client
+        self.local = local
+        self.backend = backend
+        self.send = backend.send
+        self.slot = slot
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def view(self, service_id: str, now: float, wall: float) -> SessionView:
+        """The flow as others see it."""
+        return SessionView(
+            id=str(self.id),
+            service_id=service_id,
+            protocol=Protocol.UDP,
+            client=plain_address(self.client),
+            backend_id=self.slot.backend_id,
+            backend=self.slot.address,
+            state="answered" if self.answered else "unanswered",
+            started=wall - (now - self.started),
+            age=now - self.started,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            datagrams_in=self.datagrams_in,
+            datagrams_out=self.datagrams_out,
+        )
+
+
+class UdpPort:
+    """The UDP half of a service: its socket, its flows, and the backend that is primary.
+
+    Closing: ``close()`` stops receiving at once; the plane ends the flows.
+    """
+
+    def __init__(self, plane: DataPlane, service_id: str, sock: socket.socket, wildcard: bool, policy: Policy) -> None:
+        self.plane = plane
+        self.reactor: Reactor = plane.reactor
+        self.service_id = service_id
+        self.policy = policy
+        self.primary: Slot | None = None
+        self.flows: Flows[UdpFlow] = Flows()
+        self.tally = Tally()
+        self._sock = sock
+        self._wildcard = wildcard
+        self._receive = _receiver(sock, plane.reactor, wildcard)
+        self._sweeping = False
+        self._queued = False
+
+    def open(self) -> None:
+        """Begin to forward."""
+        self.reactor.watch(self._sock.fileno(), self.on_datagrams, DATAGRAM_EDGES)
+
+    def close(self) -> None:
+        """Stop receiving."""
+        self.tally.dropped[Drop.RECEIVE_QUEUE] = kernel_drops(self._sock)
+        self.reactor.discard(self._sock.fileno(), self._sock)
+
+    def dropped(self) -> dict[Drop, int]:
+        """Drops by reason, those of the kernel's receive queue included."""
+        drops = dict(self.tally.dropped)
+        if self._sock.fileno() >= 0 and (lost := kernel_drops(self._sock)):
+            drops[Drop.RECEIVE_QUEUE] = lost
+        return drops
+
+    def on_datagrams(self, _events: int) -> None:
+        """Clients have sent something."""
+        receive, find, whole = self._receive, self.flows.find, self.reactor.whole
+        for _ in range(DATAGRAMS):
+            try:
+                count, key, client, local = receive()
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            flow = find(key)
+            if flow is None or flow.slot is not self.primary:
+                flow = self._route(flow, key, client, local)
+                if flow is None:
+                    continue
+            try:
+                flow.send(whole[:count])
+            except OSError as error:
+                flow = self._send_failed(flow, error, whole[:count])
+                if flow is None:
+                    continue
+            flow.datagrams_in += 1
+            flow.bytes_in += count
+        if not self._queued:
+            self._queued = True
+            self.reactor.again(self._more_datagrams)
+
+    def end(self, flow: UdpFlow, reason: Reason) -> None:
+        """Close, count and forget a flow."""
+        self.flows.remove(flow)
+        tally = self.tally
+        tally.closed[reason] += 1
+        tally.bytes_in += flow.bytes_in
+        tally.bytes_out += flow.bytes_out
+        tally.datagrams_in += flow.datagrams_in
+        tally.datagrams_out += flow.datagrams_out
+        flow.slot.active -= 1
+        late = _unread(flow.backend, self.reactor)
+        if late:
+            tally.dropped[Drop.LATE_REPLY] += late
+        self.plane.descriptors.give(PER_UDP_FLOW)
+        self.reactor.discard(flow.backend.fileno(), flow.backend)
+
+    def evict(self) -> bool:
+        """End the flow that matters least, to make room; False if there is none."""
+        flow = self.flows.first_to_go()
+        if flow is None:
+            return False
+        self.end(flow, Reason.EVICTED)
+        return True
+
+    def _more_datagrams(self) -> None:
+        self._queued = False
+        if self._sock.fileno() >= 0:
+            self.on_datagrams(0)
+
+    def _route(self, flow: UdpFlow | None, key: Any, client: Any, local: Ancillary) -> UdpFlow | None:
+        """The flow on which this client's datagram must go now: a new one, or the old one's successor."""
+        answered = False
+        if flow is not None:
+            answered = flow.answered
+            self.end(flow, Reason.PROMOTED)
+        if self.primary is None:
+            self.tally.dropped[Drop.NO_BACKEND] += 1
+            return None
+        limit = self.policy.max_sessions
+        if limit and len(self.flows) >= limit:
+            self.evict()
+        if not self.plane.take_for_flow(self):
+            self.tally.dropped[Drop.LIMIT_NODE] += 1
+            return None
+        successor = self._open_flow(key, client, local, self.primary)
+        if successor is None:
+            self.plane.descriptors.give(PER_UDP_FLOW)
+        elif answered:
+            self.flows.answer(successor)
+        return successor
+
+    def _open_flow(self, key: Any, client: Any, local: Ancillary, slot: Slot) -> UdpFlow | None:
+        host, port = slot.address
+        try:
+            backend = Socket(family_of(host), SOCK_DGRAM | SOCK_NONBLOCK, 0)
+        except OSError as error:
+            self.tally.dropped[DROPS.get(error.errno or 0, Drop.LIMIT_NODE)] += 1
+            return None
+        try:
+            if self.plane.source_ports is not None:
+                backend.setsockopt(IPPROTO_IP, IP_LOCAL_PORT_RANGE, self.plane.source_ports)
+            backend.connect((host, port))
+        except OSError as error:
+            backend.close()
+            self.tally.dropped[Drop.UNREACHABLE] += 1
+            self._blame(slot, error)
+            return None
+        flow = UdpFlow(key, client, local, backend, slot, self.plane.next_session_id())
+        slot.active += 1
+        self.tally.opened += 1
+        self.flows.add(flow)
+        self.reactor.watch(backend.fileno(), self._replies(flow), DATAGRAM_EDGES)
+        if not self._sweeping:
+            self._sweep_later()
+        return flow
+
+    def _send_failed(self, flow: UdpFlow, error: OSError, data: memoryview) -> UdpFlow | None:
+        """Find out what a failed send means; returns the flow on which the datagram went after all."""
+        if error.errno == errno.ECONNREFUSED:
+            # ICMP tells of an earlier datagram; this one was not sent. It goes to whoever is primary now.
+            self._refused(flow, error)
+            if flow.slot is not self.primary:
+                successor = self._route(flow, flow.key, flow.client, flow.local)
+                if successor is None:
+                    return None
+                flow = successor
+            try:
+                flow.send(data)
+            except OSError as again:
+                self._drop(again, Drop.BACKEND_BUSY)
+                return None
+            return flow
+        self._drop(error, Drop.BACKEND_BUSY)
+        return None
+
+    def _drop(self, error: OSError, when_full: Drop) -> None:
+        full = isinstance(error, BlockingIOError) or error.errno == errno.ENOBUFS
+        self.tally.dropped[when_full if full else DROPS.get(error.errno or 0, Drop.UNREACHABLE)] += 1
+
+    def _refused(self, flow: UdpFlow, error: OSError) -> None:
+        self.tally.dropped[Drop.BACKEND_REFUSED] += 1
+        self._blame(flow.slot, error)
+
+    def _blame(self, slot: Slot, error: OSError) -> None:
+        detail = f"UDP to {slot.address}: {error.strerror}"
+        self.plane.observer.backend_failed(self.service_id, slot.backend_id, slot.address, detail)
+
+    def _replies(self, flow: UdpFlow) -> Callable[[int], None]:
+        """The handler for the backend's answers."""
+        receive, reply, buffer, whole = (
+            flow.backend.recv_into,
+            self._replier(flow),
+            self.reactor.buffer,
+            self.reactor.whole,
+        )
+        flows = self.flows
+        queued = False
+
+        def on_replies(_events: int) -> None:
+            nonlocal queued
+            refusal: OSError | None = None
+            for _ in range(DATAGRAMS):
+                try:
+                    count = receive(buffer)
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if flows.find(flow.key) is not flow:
+                        return
+                    refusal = error  # what the backend sent before it died may still be there
+                    continue
+                try:
+                    reply(whole[:count])
+                except OSError as error:
+                    self._drop(error, Drop.CLIENT_BUSY)
+                    continue
+                flow.datagrams_out += 1
+                flow.bytes_out += count
+                if not flow.answered:
+                    flows.answer(flow)
+            else:
+                if not queued:
+                    queued = True
+                    self.reactor.again(more)
+            if refusal is not None:
+                self._refused(flow, refusal)
+
+        def more() -> None:
+            nonlocal queued
+            queued = False
+            if flows.find(flow.key) is flow:
+                on_replies(0)
+
+        return on_replies
+
+    def _replier(self, flow: UdpFlow) -> Callable[[memoryview], Any]:
+        client, local = flow.client, flow.local
+        if not self._wildcard:
+            send_to = self._sock.sendto
+            return lambda data: send_to(data, client)
+        send_message = self._sock.sendmsg
+        return lambda data: send_message((data,), local, 0, client)
+
+    def _sweep_later(self) -> None:
+        self._sweeping = True
+        self.reactor.loop.call_later(min(SWEEP, self.policy.udp_timeout / 4), self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        for flow in self.flows.sweep(time.monotonic(), self.policy.udp_timeout):
+            self.end(flow, Reason.IDLE_TIMEOUT)
+        if len(self.flows):
+            self._sweep_later()
+
+
+def _receiver(sock: socket.socket, reactor: Reactor, wildcard: bool) -> Callable[[], tuple[int, Any, Any, Ancillary]]:
+    """A function that receives one datagram into the buffer: (length, flow key, client, what a reply needs)."""
+    if not wildcard:
+        receive_from, buffer = sock.recvfrom_into, reactor.buffer
+
+        def receive() -> tuple[int, Any, Any, Ancillary]:
+            count, client = receive_from(buffer)
+            return count, client, client, []
+
+        return receive
+    receive_message, buffers = sock.recvmsg_into, [reactor.buffer]
+
+    def receive_with_local() -> tuple[int, Any, Any, Ancillary]:
+        count, ancillary, _, client = receive_message(buffers, ANCILLARY)
+        local = _reply_from(ancillary)
+        return count, (client, local[0][2] if local else b""), client, local
+
+    return receive_with_local
+
+
+def _reply_from(ancillary: Ancillary) -> Ancillary:
+    """The control message that makes a reply leave from the address that the client used."""
+    for level, kind, data in ancillary:
+        if level == IPPROTO_IP and kind == IP_PKTINFO:
+            return [(IPPROTO_IP, IP_PKTINFO, struct.pack("=I4s4s", 0, data[4:8], b""))]
+        if level == IPPROTO_IPV6 and kind == IPV6_PKTINFO:
+            # A link-local address means nothing without its interface; any other may be routed anew.
+            scope = data[16:20] if data[:2] == b"\xfe\x80" else bytes(4)
+            return [(IPPROTO_IPV6, IPV6_PKTINFO, data[:16] + scope)]
+    return []
+
+
+def _unread(backend: Socket, reactor: Reactor) -> int:
+    """How many datagrams lie unread in a socket that is about to be closed."""
+    count = 0
+    while count < DATAGRAMS:
+        try:
+            backend.recv_into(reactor.buffer, 1)
+        except BlockingIOError:
+            break
+        except OSError:
+            continue
+        count += 1
+    return count
