@@ -64,6 +64,6 @@ def _open_to_all(config: Config) -> Iterator[str]:
     for network in config.backends.networks:
         if network.prefixlen == 0:
             yield (
-                f"backends.allow: {network} lets anybody's address become a backend, this machine's own services and "
-                f"the cloud's metadata address among them; list the networks that your applications run in"
+                f"backends.allow: {network} lets every address become a backend; "
+                f"list the networks that your applications run in"
             )

@@ -71,10 +71,8 @@ def _words(found: ErrorDetails, loc: Loc, context: Mapping[str, Any]) -> str:
             return f"{value} is not a list; write it like [{_shown_in_list(found['input'])}]"
         case "model_type" | "model_attributes_type":
             return f"{value} is not a section; its keys are {', '.join(_keys_of(_section(loc)))}"
-        case "string_too_short":
-            return "is empty"
-        case "too_short":
-            return "is empty; list at least one"
+        case "string_too_short" | "too_short":
+            return "is empty; list at least one" if isinstance(found["input"], list) else "is empty"
         case "too_long":
             return f"has more than {context['max_length']} entries"
     return found["msg"]
