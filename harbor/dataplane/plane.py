@@ -70,13 +70,12 @@ class OpenPort:
 
     def turn_to(self, routes: Sequence[Route]) -> None:
         """Give new sessions to these backends; counts of sessions go on where a backend is known already."""
-        known = {(slot.backend_id, slot.address): slot for slot in self.former if slot.active} | self.slots
-        self.slots = {}
+        known, self.slots = self.slots, {}
         for route in routes:
             key = (route.backend_id, route.address)
             slot = self.slots[key] = known.pop(key) if key in known else Slot(*key)
             slot.up = route.up
-        self.former = [slot for slot in known.values() if slot.active]
+        self.former = [slot for slot in (*self.former, *known.values()) if slot.active]
         current = list(self.slots.values())
         if self.tcp is not None:
             self.tcp.rotation.replace(current)
@@ -115,9 +114,17 @@ class OpenPort:
                 total["datagrams_out"] += session.datagrams_out
         return ServiceCounters(**total, closed=closed, dropped=dropped, active_by_backend=self.active())
 
-    def is_current(self, slot: Slot) -> bool:
-        """Whether the backend may still get new sessions."""
-        return self.slots.get((slot.backend_id, slot.address)) is slot
+    def let_go(self, backend_id: str) -> list[Slot]:
+        """Count a backend as former; returns what it was to the relays, as far as that has sessions."""
+        for key in [key for key in self.slots if key[0] == backend_id]:
+            self.former.append(self.slots.pop(key))
+        return [slot for slot in self.former if slot.backend_id == backend_id and slot.active]
+
+    def cut(self, leaving: Sequence[Slot], reason: Reason) -> None:
+        """End the sessions of former backends."""
+        for session in list(self.sessions()):
+            if session.slot in leaving:
+                self.end(session, reason)
 
 
 class DataPlane:
@@ -199,14 +206,20 @@ class DataPlane:
             port.turn_to(routes)
 
     def release(self, service_id: str, backend_id: str, within: float | None) -> None:
-        """End the sessions of a backend that gets no new ones any more, within so many seconds; None leaves them."""
+        """End the sessions that a backend has now within so many seconds: 0 at once, None when they like.
+
+        What registers under the same id later is another backend to the relays, and keeps its sessions.
+        """
         port = self._ports.get(service_id)
-        if port is None or within is None:
+        if port is None:
+            return
+        leaving = port.let_go(backend_id)
+        if within is None or not leaving:
             return
         if within > 0:
-            self.reactor.loop.call_later(within, _cut, port, backend_id, Reason.DRAINED)
+            self.reactor.loop.call_later(within, port.cut, leaving, Reason.DRAINED)
         else:
-            _cut(port, backend_id, Reason.BACKEND_REMOVED)
+            port.cut(leaving, Reason.BACKEND_REMOVED)
 
     def sessions(self, query: SessionQuery) -> list[SessionView]:
         """The live sessions that match, oldest first."""
@@ -306,13 +319,6 @@ class DataPlane:
                 if network is not None and ipaddress.ip_address(_client_host(session)) not in network:
                     continue
                 yield port, session
-
-
-def _cut(port: OpenPort, backend_id: str, reason: Reason) -> None:
-    for session in list(port.sessions()):
-        slot = session.slot
-        if slot is not None and slot.backend_id == backend_id and not port.is_current(slot):
-            port.end(session, reason)
 
 
 def _client_host(session: TcpSession | UdpFlow) -> str:
