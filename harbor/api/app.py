@@ -1,0 +1,66 @@
+"""The application: every route, every error a problem, and the description of it all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+import harbor
+from harbor.api import backends, docs, metrics, node, problem, services, sessions
+from harbor.api.events import Readers
+from harbor.api.problem import Problem
+
+if TYPE_CHECKING:
+    from harbor.node import Node
+
+ROUTERS: Final = (services.router, backends.router, sessions.router, node.router, metrics.router, docs.router)
+DESCRIPTION: Final = (
+    "A node leases TCP and UDP ports to services and forwards what arrives there to their backends. "
+    "Collections are plain arrays, paged with `limit` and `after`; the `Link` header leads to the next page. "
+    "Every refusal is an `application/problem+json` with a stable `code`."
+)
+
+
+def build_app(acting: Node, readers: Readers) -> FastAPI:
+    """The API of ``acting``; ``readers`` ends its event streams when the server stops."""
+    app = FastAPI(
+        title="Harbor",
+        version=harbor.__version__,
+        description=DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    problem.register(app)
+    app.state.node = acting
+    app.state.readers = readers
+    app.state.api_routes = [route for router in ROUTERS for route in router.routes]
+    app.state.openapi = describe(app)
+    return app
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI 3.1 description, with problems in place of the framework's own error shapes."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+    )
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    schemas = document["components"]["schemas"]
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= problem_schema.pop("$defs")
+    schemas[Problem.__name__] = problem_schema
+    document["components"]["securitySchemes"] = {"admin": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"admin": []}]
+    return document

@@ -1,0 +1,136 @@
+"""How a refusal leaves the API: RFC 9457 ``application/problem+json`` with a stable ``code``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import pydantic
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
+
+from harbor.errors import HarborError, NotFound
+from harbor.policy.naming import shown
+
+MEDIA_TYPE: Final = "application/problem+json"
+SHOWN_ERRORS: Final = 20  # a body can hold thousands of unknown members; the first ones tell the story
+
+
+class FieldError(BaseModel):
+    """One field that is wrong."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused; ``code`` is stable, ``detail`` is for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldError] | None = None
+
+
+class FieldsInvalid(HarborError):
+    """Members of the body or query that are wrong, each named."""
+
+    code = "invalid"
+    status = 400
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        super().__init__(f"{errors[0].field}: {errors[0].message}{more}")
+        self.errors = errors[:SHOWN_ERRORS]
+
+
+def problem(error: HarborError, headers: Mapping[str, str] | None = None) -> Response:
+    """The reply that says why."""
+    body = {
+        "type": f"urn:harbor:error:{error.code}",
+        "title": error.code.replace("_", " ").capitalize(),
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
+    }
+    if isinstance(error, FieldsInvalid):
+        body["errors"] = [field.model_dump() for field in error.errors]
+    return JSONResponse(body, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def fields_invalid(exc: RequestValidationError | pydantic.ValidationError, known: Iterable[str] = ()) -> FieldsInvalid:
+    """What pydantic found, with a suggestion for members that are none of ``known``."""
+    known = tuple(known)
+    return FieldsInvalid([_field_error(error, known) for error in exc.errors()])
+
+
+def _field_error(error: Mapping[str, Any], known: tuple[str, ...]) -> FieldError:
+    field = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")) or "body"
+    if error["type"] == "extra_forbidden":
+        return FieldError(field=_short(field), message=unknown_member(field, known))
+    message = str(error["msg"])
+    given = error.get("input")
+    if error["type"] not in ("missing", "policy_invalid", "fixed") and isinstance(given, (str, int, float, list)):
+        message = f"{message}, not {shown(given)}"
+    return FieldError(field=_short(field), message=message)
+
+
+def unknown_member(name: str, known: tuple[str, ...]) -> str:
+    """That there is no such member, and which one was probably meant."""
+    close = difflib.get_close_matches(name[:80], known, n=1)
+    return f"there is no such member; did you mean {close[0]}?" if close else "there is no such member"
+
+
+def _short(field: str) -> str:
+    return field if len(field) <= 80 else f"{field[:79]}…"
+
+
+def register(app: FastAPI) -> None:
+    """Let every error of ``app`` leave as a problem."""
+    app.add_exception_handler(HarborError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _by_framework)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _refused(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HarborError)
+    return problem(exc)
+
+
+async def _invalid(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)
+    return problem(fields_invalid(exc))
+
+
+async def _by_framework(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    path = shown(request.url.path)
+    if exc.status_code == 405:
+        allowed = ", ".join(sorted(_methods(request)))
+        message = f"{request.method} is not possible on {path}; possible: {allowed}"
+        return problem(HarborError(message, code="method_not_allowed", status=405), {"Allow": allowed})
+    if exc.status_code == 404:
+        return problem(NotFound(f"there is nothing at {path}; /docs lists what there is"))
+    return problem(HarborError(str(exc.detail), code="invalid", status=exc.status_code))
+
+
+async def _unexpected(_request: Request, _exc: Exception) -> Response:
+    return problem(HarborError("something went wrong inside the node; its log has the details"))
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of every route on this path; the framework's own Allow header names the first route's only."""
+    found: set[str] = set()
+    for route in request.app.state.api_routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= route.methods or set()
+    return found

@@ -1,0 +1,152 @@
+"""The replies as OpenAPI describes them. ``harbor.model.views`` builds them; a test holds the two together."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harbor.api.problem import MEDIA_TYPE, Problem
+
+
+class Reply(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class BackendReply(Reply):
+    """One backend, at its place in the queue."""
+
+    id: str
+    host: str
+    port: int
+    state: str = Field(description="starting, up, down or draining")
+    since: float = Field(description="Unix time of the last change of state")
+    active: int = Field(description="sessions right now")
+    ttl: float | None = None
+    expires_in: float | None = Field(None, description="seconds")
+    instance: str | None = None
+    last_failure: str | None = None
+
+
+class PolicyReply(Reply):
+    """Timeouts in seconds; 0 means off for idle_timeout and the limits."""
+
+    connect_timeout: float
+    idle_timeout: float
+    udp_timeout: float
+    drain_timeout: float
+    max_sessions: int
+    max_sessions_per_backend: int
+    removal: str
+
+
+class SessionCounts(Reply):
+    active: int
+    opened: int
+
+
+class ByteCounts(Reply):
+    in_: int = Field(alias="in", description="from clients")
+    out: int = Field(description="to clients")
+
+
+class ServiceReply(Reply):
+    """One leased port with its policy, its backends in queue order, and what it has carried."""
+
+    id: str
+    name: str
+    protocol: str
+    port: int
+    int_port: int = Field(description="the port the app listens on inside its container")
+    exposure: str
+    tls: str
+    plan: str | None
+    listen: str
+    status: str = Field(description="ready, or degraded with a reason")
+    reason: str | None = None
+    created: float
+    policy: PolicyReply
+    backends: list[BackendReply]
+    sessions: SessionCounts
+    bytes: ByteCounts
+    closed: dict[str, int] = Field(description="sessions by the reason of their end")
+    dropped: dict[str, int] = Field(description="datagrams that went nowhere, by reason")
+
+
+class SessionReply(Reply):
+    """One live TCP connection pair or UDP flow."""
+
+    id: str
+    service: str
+    protocol: str
+    client: str
+    backend: str | None
+    backend_address: str | None
+    state: str
+    started: float
+    age: float
+    bytes_in: int
+    bytes_out: int
+    datagrams_in: int | None = None
+    datagrams_out: int | None = None
+
+
+class KillReply(Reply):
+    """How many sessions were ended."""
+
+    killed: int
+
+
+class UsedPort(Reply):
+    port: int
+    service: str
+
+
+class RestingPort(Reply):
+    port: int
+    seconds: float
+
+
+class PortsReply(Reply):
+    """The node's ports."""
+
+    ranges: list[str]
+    total: int
+    free: int
+    used: list[UsedPort]
+    quarantined: list[RestingPort]
+    reserved: list[int]
+    warnings: list[str]
+
+
+class EventReply(Reply):
+    """Who did what, and when."""
+
+    id: int
+    time: float
+    kind: str
+    actor: str
+    service: str | None
+    message: str
+    details: dict[str, Any]
+
+
+class HealthReply(Reply):
+    """Whether the node works, and what keeps it from doing so."""
+
+    status: str
+    problems: list[str] | None = None
+
+
+def replies(status: int, model: Any, description: str, *also: int) -> dict[int | str, dict[str, Any]]:
+    """What an operation answers: ``model`` when it worked (also with the statuses ``also``), a problem otherwise."""
+    good: dict[str, Any] = {"description": description}
+    if model is not None:
+        good["model"] = model
+    return {code: dict(good) for code in (status, *also)} | {"default": PROBLEM}
+
+
+PROBLEM: Final[dict[str, Any]] = {
+    "description": "Refused; `code` says why",
+    "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
+}

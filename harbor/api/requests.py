@@ -1,0 +1,230 @@
+"""What requests may say: strict bodies read by the one JSON reader, query strings without surprises.
+
+Every body refuses unknown members and wrong types: ``"80"`` is not a port, ``true`` is not a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from fastapi import Query, Request
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from harbor.api.problem import fields_invalid
+from harbor.api.strict_json import MAX_BODY, read_json
+from harbor.errors import HarborError, Invalid
+from harbor.model import Exposure, Policy, Protocol, Removal, ServiceWish, Tls
+from harbor.model.policy import BOUNDS, FIELDS, check_overrides
+
+PAGE: Final = 100  # members of a collection that one reply holds unless asked otherwise
+LONGEST_PAGE: Final = 1000  # building more in one go would hold up the data path
+
+# PATCH names them in its refusal: "no such member" would send the reader looking for a typing error.
+FIXED: Final = ("name", "protocol", "port", "tls", "plan")
+
+
+class Strict(BaseModel):
+    """A JSON object that refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+Body = TypeVar("Body", bound=Strict)
+Port = Annotated[StrictInt, Field(ge=1, le=65535)]
+
+
+class _ServiceHead(Strict):
+    name: StrictStr = Field(
+        description="1 to 63 letters, digits, `.`, `_` or `-`; a prefix like `udp` sets the protocol"
+    )
+    protocol: Literal["tcp", "udp", "both"] | None = None
+    port: Port | None = Field(None, description="a particular port; chosen by the node unless given")
+    exposure: Literal["public", "private"] | None = None
+    tls: Literal["off", "node", "passthrough"] | None = None
+    plan: StrictStr | None = None
+
+    def wish(self) -> ServiceWish:
+        """The same as the value that the node takes."""
+        return ServiceWish(
+            name=self.name,
+            protocol=None if self.protocol is None else Protocol(self.protocol),
+            port=self.port,
+            exposure=None if self.exposure is None else Exposure(self.exposure),
+            tls=None if self.tls is None else Tls(self.tls),
+            plan=self.plan,
+            overrides=self.model_dump(include=set(FIELDS), exclude_none=True),
+        )
+
+    def fingerprint(self) -> str:
+        """What an Idempotency-Key stands for: equal for equal requests, however they were written."""
+        meaning = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
+        return hashlib.sha256(meaning.encode()).hexdigest()
+
+
+class _ServiceChange(Strict):
+    exposure: Literal["public", "private"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_fixed(cls, value: Any) -> Any:
+        for name in FIXED:
+            if isinstance(value, dict) and name in value:
+                raise PydanticCustomError("fixed", f"{name} is fixed once a service exists; create another service")
+        return value
+
+    def changes(self) -> dict[str, Any]:
+        """The members that were sent; null gives a policy back to the node's default."""
+        changes = self.model_dump(exclude_unset=True)
+        if self.exposure is None:
+            changes.pop("exposure", None)
+        return changes
+
+
+def _policy_field(name: str) -> Any:
+    def checked(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return check_overrides({name: value})[name]
+        except Invalid as exc:
+            message = exc.message.removeprefix(f"{name}: ")
+            raise PydanticCustomError("policy_invalid", "{message}", {"message": message}) from None
+
+    return (Annotated[Any, BeforeValidator(checked), WithJsonSchema(_policy_schema(name))], None)
+
+
+def _policy_schema(name: str) -> dict[str, Any]:
+    if name == "removal":
+        return {"enum": [*(removal.value for removal in Removal), None]}
+    low, high = BOUNDS[name]
+    kind = "integer" if isinstance(getattr(Policy(), name), int) else "number"
+    return {"type": [kind, "null"], "minimum": low, "maximum": high}
+
+
+_POLICY: Final[dict[str, Any]] = {name: _policy_field(name) for name in FIELDS}
+ServiceBody = create_model("ServiceBody", __base__=_ServiceHead, **_POLICY)
+ServicePatch = create_model("ServicePatch", __base__=_ServiceChange, **_POLICY)
+
+
+def _only_one(value: Any) -> Any:
+    if value is None or (value == 1 and not isinstance(value, bool)):
+        return value
+    raise PydanticCustomError("policy_invalid", "weights are not supported yet; leave it out, or send 1")
+
+
+class BackendBody(Strict):
+    """One app instance that asks for traffic, or renews its lease."""
+
+    host: StrictStr = Field(min_length=1, max_length=253, description="numeric address or DNS name")
+    port: Port
+    ttl: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="seconds until the lease ends unless renewed; without it the backend stays until removed"
+    )
+    instance: StrictStr | None = Field(None, max_length=253, description="what the app calls this instance")
+    weight: Annotated[Any, BeforeValidator(_only_one), WithJsonSchema({"const": 1})] = None
+
+
+class PageQuery(Strict):
+    """Which part of a collection."""
+
+    limit: int = Field(PAGE, ge=1, le=LONGEST_PAGE)
+    after: str | None = Field(None, max_length=253, description="the last entry of the page before")
+
+
+class EventQuery(Strict):
+    """Which events."""
+
+    limit: int = Field(PAGE, ge=1, le=LONGEST_PAGE)
+    after: int | None = Field(None, ge=0, description="the id of the last event that is known")
+
+
+def _network(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise PydanticCustomError("cidr", "use an IP address or a network like 10.0.0.0/8") from None
+
+
+class SessionFilter(Strict):
+    """Which sessions are meant; all of what is given must match."""
+
+    service: str | None = Field(None, description="name or id")
+    backend: str | None = Field(None, description="backend id")
+    client: Annotated[str | None, AfterValidator(_network)] = Field(None, description="address or network")
+
+
+class SessionPageQuery(SessionFilter, PageQuery):
+    """Sessions, page by page."""
+
+
+PageParams = Annotated[PageQuery, Query()]
+EventParams = Annotated[EventQuery, Query()]
+FilterParams = Annotated[SessionFilter, Query()]
+SessionParams = Annotated[SessionPageQuery, Query()]
+
+
+def body_of(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
+    """A dependency that reads the request's body as ``model``."""
+
+    async def read(request: Request) -> Body:
+        _check_media_type(request)
+        value = read_json(await _bounded(request))
+        try:
+            return model.model_validate(value)
+        except ValidationError as exc:
+            raise fields_invalid(exc, model.model_fields) from None
+
+    return read
+
+
+def body_schema(model: type[Strict]) -> dict[str, Any]:
+    """The part of the OpenAPI description that says what ``body_of(model)`` reads."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+def _check_media_type(request: Request) -> None:
+    given = request.headers.get("content-type", "")
+    kind, _, parameters = given.partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        raise HarborError(
+            "the body must be JSON: send Content-Type: application/json",
+            code="unsupported_media_type",
+            status=415,
+        )
+
+
+async def _bounded(request: Request) -> bytes:
+    """The whole body, refused by its declared length before any of it is read, or as soon as it grows too large."""
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal() or int(declared[:20]) > MAX_BODY:
+        raise _too_large()
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise _too_large()
+    return bytes(body)
+
+
+def _too_large() -> HarborError:
+    return HarborError(f"the body is larger than {MAX_BODY} bytes", code="body_too_large", status=413)

@@ -1,0 +1,147 @@
+"""The API on its sockets: uvicorn's HTTP protocol under the node's own event loop.
+
+uvicorn's ``Server`` is not used: it takes the process's signals, and wakes ten times a second for a date header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from harbor.api.app import build_app
+from harbor.api.connection import Connection
+from harbor.api.events import Readers
+from harbor.api.gate import Gate
+from harbor.api.tokens import AdminToken
+from harbor.errors import StateUnusable
+from harbor.model import Address
+
+if TYPE_CHECKING:
+    from harbor.config import Api, Config
+    from harbor.node import Node
+
+# Answered with 503 beyond this. Far below common descriptor limits: the ports need those.
+MOST_CONNECTIONS: Final = 512
+KEEP_ALIVE: Final = 5  # seconds
+
+
+class ApiServer:
+    """Serves ``node`` on listening sockets (see ``harbor.api.listening``), TCP ones with TLS where it is configured.
+
+    Closing: the server owns the sockets from the beginning. ``stop`` closes them, ends event streams at once,
+    gives other requests their grace, and removes the Unix socket's file.
+    """
+
+    def __init__(self, node: Node, config: Config, token: AdminToken, listeners: Sequence[socket.socket]) -> None:
+        self._listeners = tuple(listeners)
+        self._readers = Readers()
+        self._state = ServerState()
+        self._servers: list[asyncio.Server] = []
+        self._tls = tls_context(config.api)
+        self._files = [_identity(listener) for listener in listeners if listener.family == socket.AF_UNIX]
+        app = Gate(build_app(node, self._readers), token, host_names(config))
+        self._uvicorn = uvicorn.Config(
+            app,
+            interface="asgi3",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE,
+        )
+
+    @property
+    def address(self) -> Address | None:
+        """Where it listens on TCP; None without a TCP socket."""
+        for listener in self._listeners:
+            if listener.family != socket.AF_UNIX:
+                return Address(*listener.getsockname()[:2])
+        return None
+
+    @property
+    def url(self) -> str | None:
+        """The same as the beginning of a URL."""
+        scheme = "http" if self._tls is None else "https"
+        return None if self.address is None else f"{scheme}://{self.address}"
+
+    async def start(self) -> None:
+        """Return once requests are answered."""
+        self._uvicorn.load()
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            if listener.family == socket.AF_UNIX:
+                self._servers.append(await loop.create_unix_server(self._connection, sock=listener))
+            else:
+                self._servers.append(await loop.create_server(self._connection, sock=listener, ssl=self._tls))
+
+    async def stop(self, grace: float) -> None:
+        """Stop accepting, let what runs finish for up to ``grace`` seconds, then cut it."""
+        for server in self._servers:
+            server.close()
+        for listener in self._listeners:
+            listener.close()
+        for path, identity in self._files:
+            _remove_file(path, identity)
+        self._readers.stopping.set()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait(list(self._state.tasks), timeout=grace)
+        for task in list(self._state.tasks):
+            task.cancel()
+        for connection in list(self._state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    def _connection(self) -> Any:
+        return Connection(self._uvicorn, self._state, {}, asyncio.get_running_loop())
+
+
+def host_names(config: Config) -> frozenset[str]:
+    """The names under which clients may address this node's API."""
+    names = (config.node.host, config.node.hostname, config.node.ext_host, config.node.ext_hostname)
+    return frozenset(name.lower() for name in names if name)
+
+
+def tls_context(api: Api) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer with the API's certificate; None where none is configured.
+
+    Errors: ``StateUnusable`` (``api_certificate_unusable``) if the files cannot be used.
+    """
+    if api.cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(api.cert, api.key)
+    except (OSError, ssl.SSLError) as exc:
+        raise StateUnusable(
+            f"api.cert {api.cert} and api.key {api.key} cannot be used: {exc}", code="api_certificate_unusable"
+        ) from exc
+    return context
+
+
+def _identity(listener: socket.socket) -> tuple[str, tuple[int, int]]:
+    path = listener.getsockname()
+    status = os.stat(path)
+    return path, (status.st_dev, status.st_ino)
+
+
+def _remove_file(path: str, identity: tuple[int, int]) -> None:
+    """Remove the socket's file if it is still ours and not one that a later node put there."""
+    try:
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) == identity:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass

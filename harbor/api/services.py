@@ -1,0 +1,82 @@
+"""Services: lease a port, look at it, change its policy, give it back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Request
+from starlette.responses import JSONResponse, Response
+
+from harbor.api import pages
+from harbor.api.context import ActingNode, Actor
+from harbor.api.replies import ServiceReply, replies
+from harbor.api.requests import PageParams, ServiceBody, ServicePatch, body_of, body_schema
+from harbor.errors import Invalid
+
+LONGEST_KEY: Final = 255  # what clients send is a UUID; keys are stored with the reply
+
+router = APIRouter(tags=["services"])
+
+
+@router.get("/v1/services", responses=replies(200, list[ServiceReply], "Services by name"))
+async def list_services(request: Request, node: ActingNode, query: PageParams) -> Response:
+    """All services, by name."""
+    shown, more = pages.part(node.services(), lambda view: view.service.name, query.after, query.limit)
+    following = shown[-1].service.name if more else None
+    return pages.page(request, [view.as_json() for view in shown], following)
+
+
+@router.post(
+    "/v1/services",
+    status_code=201,
+    responses=replies(201, ServiceReply, "The port is leased and open"),
+    openapi_extra=body_schema(ServiceBody),
+)
+async def create_service(
+    node: ActingNode,
+    actor: Actor,
+    body: Annotated[Any, Depends(body_of(ServiceBody))],
+    idempotency_key: Annotated[str | None, Header(description="answers a repeated request as the first time")] = None,
+) -> Response:
+    """Lease a port. Without `port` the node chooses a free one at random."""
+    key = None if idempotency_key is None else _checked_key(idempotency_key)
+    reply, made = await node.create_service(body.wish(), actor=actor, key=key, fingerprint=body.fingerprint())
+    headers = {"Location": f"/v1/services/{reply['name']}"}
+    if not made:
+        headers["Idempotency-Replayed"] = "true"
+    return JSONResponse(reply, status_code=201, headers=headers)
+
+
+@router.get("/v1/services/{service}", responses=replies(200, ServiceReply, "The service"))
+async def get_service(node: ActingNode, service: str) -> Response:
+    """One service, by name or id."""
+    return JSONResponse(node.service(service).as_json())
+
+
+@router.patch(
+    "/v1/services/{service}",
+    responses=replies(200, ServiceReply, "The service as it is now"),
+    openapi_extra=body_schema(ServicePatch),
+)
+async def change_service(
+    node: ActingNode,
+    actor: Actor,
+    service: str,
+    body: Annotated[Any, Depends(body_of(ServicePatch))],
+) -> Response:
+    """Change policy or exposure; a policy set to null follows the node's default again. Sessions live on."""
+    view = await node.update_service(service, body.changes(), actor=actor)
+    return JSONResponse(view.as_json())
+
+
+@router.delete("/v1/services/{service}", status_code=204, responses=replies(204, None, "The port is closed and rests"))
+async def delete_service(node: ActingNode, actor: Actor, service: str) -> Response:
+    """Close the port, end its sessions and give the port back."""
+    await node.delete_service(service, actor=actor)
+    return Response(status_code=204)
+
+
+def _checked_key(key: str) -> str:
+    if not key or len(key) > LONGEST_KEY or not key.isascii() or not key.isprintable():
+        raise Invalid(f"Idempotency-Key must be 1 to {LONGEST_KEY} printable ASCII characters", code="invalid")
+    return key

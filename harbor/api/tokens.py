@@ -1,0 +1,111 @@
+"""The admin token, and what becomes of those who guess."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import secrets
+import stat
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harbor.errors import StateUnusable
+
+FILE: Final = "admin.token"
+TOKEN_BYTES: Final = 32  # 256 bits of randomness, 43 characters
+WINDOW: Final = 60.0  # seconds over which wrong tokens are counted
+MOST_WRONG: Final = 10  # per source and window; a script with an old token is told soon, a person never
+MOST_SOURCES: Final = 1024  # sources remembered; the table must not grow with the attackers
+
+
+@dataclass(frozen=True, slots=True)
+class AdminToken:
+    """The bearer token that may do everything. Its text is neither shown nor logged."""
+
+    _secret: bytes
+
+    def __repr__(self) -> str:
+        return "<AdminToken>"
+
+    @classmethod
+    def load_or_create(cls, state_dir: Path) -> AdminToken:
+        """The token in ``<state_dir>/admin.token``, made there (mode 0600) at the first start.
+
+        Errors: ``StateUnusable`` if it cannot be read or written, is empty, or is open to other users.
+        """
+        path = state_dir / FILE
+        try:
+            if not os.path.lexists(path):
+                return cls(_create(path))
+            return cls(_load(path))
+        except OSError as exc:
+            raise StateUnusable(f"{path}: {exc.strerror}") from exc
+
+    def matches(self, given: bytes) -> bool:
+        """Whether this is the token, in a time that does not tell how much of it was right."""
+        return hmac.compare_digest(self._secret, given)
+
+
+def _create(path: Path) -> bytes:
+    """Write the file whole under another name, then give it its own: a crash leaves a token or none."""
+    secret = secrets.token_urlsafe(TOKEN_BYTES).encode()
+    draft = path.with_name(f".{FILE}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(secret + b"\n")
+            file.flush()
+            os.fsync(descriptor)
+        os.link(draft, path)
+    finally:
+        os.unlink(draft)
+    return secret
+
+
+def _load(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if mode & 0o077:
+            raise StateUnusable(f"{path}: mode {mode:04o} lets other users read it; run chmod 600 {path}")
+        secret = file.read(4096).strip()
+    if len(secret) < TOKEN_BYTES:
+        raise StateUnusable(f"{path}: this is not a token; remove the file and start again to get a new one")
+    return secret
+
+
+class WrongTokens:
+    """How often each source was wrong lately. Knows no clock: callers pass ``now``.
+
+    IPv6 sources count by /64, which is what one customer commonly has.
+    """
+
+    def __init__(self) -> None:
+        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()  # source -> (begin, wrong tokens)
+
+    def wait(self, source: str, now: float) -> float:
+        """Seconds for which this source is not listened to; 0 if it is."""
+        begin, count = self._windows.get(_key(source), (now, 0))
+        return max(0.0, begin + WINDOW - now) if count >= MOST_WRONG else 0.0
+
+    def add(self, source: str, now: float) -> None:
+        """Count one wrong token."""
+        key = _key(source)
+        begin, count = self._windows.get(key, (now, 0))
+        if now - begin >= WINDOW:
+            begin, count = now, 0
+        self._windows[key] = (begin, count + 1)
+        self._windows.move_to_end(key)
+        if len(self._windows) > MOST_SOURCES:
+            self._windows.popitem(last=False)
+
+
+def _key(source: str) -> str:
+    address = ipaddress.ip_address(source.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return source
