@@ -18,6 +18,8 @@ DATABASE_NAME: Final = "harbor.db"
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # How long a write waits for somebody else's lock: an administrator's sqlite3 shell, say.
 _BUSY_TIMEOUT: Final = 5.0
+# What sqlite keeps beside the file: the log, its index, and the journal of an unfinished change of mode.
+_LOG, _INDEX, _JOURNAL = "-wal", "-shm", "-journal"
 
 
 def open_database(path: Path, steps: Sequence[Step] = MIGRATIONS) -> sqlite3.Connection:
@@ -32,14 +34,16 @@ def open_database(path: Path, steps: Sequence[Step] = MIGRATIONS) -> sqlite3.Con
     try:
         if not path.exists():
             _create(path, steps)
-        for name in (path, _beside(path, "-wal"), _beside(path, "-shm")):
+        for name in (path, *(_beside(path, suffix) for suffix in (_LOG, _INDEX, _JOURNAL))):
             if name.is_symlink() or name.exists():
                 os.close(private_file(name, os.O_RDWR))
     except OSError as exc:
         raise unusable(str(path), exc) from exc
     with _explained(path):
-        # For reading only: closing a connection that can write would empty the log into a damaged file.
-        with closing(open_for_reading(path)) as reader:
+        # For reading only: closing a connection that can write would empty the log into a damaged file. But
+        # where a journal was left, the file is whole only after sqlite has rolled it back.
+        look = _connect if _beside(path, _JOURNAL).exists() else open_for_reading
+        with closing(look(path)) as reader:
             _check(reader, path, steps)
         connection = _connect(path)
         try:
@@ -72,12 +76,12 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 def _create(path: Path, steps: Sequence[Step]) -> None:
     """A database that appears under its name only when it is complete: an empty file is always damage."""
-    log = _beside(path, "-wal")
-    if log.exists():
-        raise StateUnusable(
-            f"{path} is missing, but its log {log} is there and may hold the latest changes; put the database back "
-            f"from where it went, or from a backup, or move {log} away as well to start with no services"
-        )
+    for log in (_beside(path, _LOG), _beside(path, _JOURNAL)):
+        if log.exists():
+            raise StateUnusable(
+                f"{path} is missing, but its log {log} is there and may hold the latest changes; put the database "
+                f"back from where it went, or move {log} away as well to start with no services or with a backup"
+            )
     with _explained(path), _scratch(path) as scratch, closing(_connect(scratch)) as connection:
         migrate(connection, steps)
 
@@ -86,7 +90,7 @@ def _create(path: Path, steps: Sequence[Step]) -> None:
 def _scratch(target: Path) -> Iterator[Path]:
     """A private empty file that takes the target's name once the block has filled it; it must be closed by then."""
     scratch = _beside(target, ".new")
-    for leftover in (scratch, _beside(scratch, "-journal")):
+    for leftover in (scratch, *(_beside(scratch, suffix) for suffix in (_LOG, _INDEX, _JOURNAL))):
         leftover.unlink(missing_ok=True)
     os.close(private_file(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL))
     try:
@@ -155,8 +159,8 @@ def refusal(path: Path, exc: sqlite3.Error) -> StateUnusable:
 
 def _damaged(path: Path, finding: str) -> StateUnusable:
     return StateUnusable(
-        f"{path} is damaged ({finding}); it was left as it is. To restore a backup, move {path.name}, {path.name}-wal "
-        f"and {path.name}-shm away and copy the backup to {path}{_backups(path)}"
+        f"{path} is damaged ({finding}); it was left as it is. To restore a backup, move {path.name} and every "
+        f"{path.name}-* away and copy the backup to {path}{_backups(path)}"
     )
 
 

@@ -83,8 +83,8 @@ class SqliteStore:
     def backup(self, target: Path) -> None:
         """Copy what is committed to ``target``, whole or not at all, while the node runs. Blocks.
 
-        To restore: stop the node, move ``harbor.db``, ``harbor.db-wal`` and ``harbor.db-shm`` away, and copy the
-        backup to ``harbor.db``. Errors: ``StoreFailed``.
+        To restore: stop the node, move ``harbor.db`` and every ``harbor.db-*`` away, and copy the backup to
+        ``harbor.db``. Errors: ``StoreFailed``.
         """
         try:
             copy_database(self.path, target)
