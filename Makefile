@@ -52,7 +52,7 @@ lock:  ## requirements.lock anew, from pyproject.toml (needs uv)
 		--no-annotate --no-header --no-emit-index-url -o requirements.lock
 
 clean:  ## away with everything that was made
-	rm -rf $(VENV) .venv-3.* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv .venv-* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find harbor tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Harbor itself is installed without build isolation, so that nothing outside the lock is ever fetched.
