@@ -1,0 +1,331 @@
+"""Which services exist, which backends each has, and what becomes of them: decided here, done by the node.
+
+Theory. Every method decides at once, changes this registry and returns effects; the node applies them. The
+node serialises the changes of a service and makes them durable first: it asks ``plan`` for the row to save,
+commits it, then calls ``register``. Time may pass in between (``tick``), so a row is saved or deleted later
+as ``row`` has it by then.
+
+The queue of a service is the order of positions, and positions only grow. A backend joins the end when it
+registers, and again when it comes back up: it passes every backend that is up by then, so the primary of a
+UDP service never loses its place to one that returns. The primary is the first backend that is up. If none
+is up it is the first that is down (fail open): trying costs little, and the failure may be over.
+
+Each backend has one deadline, the soonest of lease, retry and drain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harbor.errors import NotFound, Refused
+from harbor.model import Address, Backend, BackendView, Policy, Removal, Route, Service, State
+from harbor.policy.deadlines import Deadlines
+from harbor.policy.effects import Effect, Expired, Gone, Moved, Registered, Row, StateChanged
+from harbor.policy.lifecycle import Event, after
+from harbor.policy.naming import shown
+from harbor.policy.queue import Entry, Queue
+
+Effects = tuple[Effect, ...]
+
+
+class Registry:
+    """The services of a node and their backends. Callers pass ``now`` in monotonic seconds."""
+
+    __slots__ = ("_by_name", "_deadlines", "_draining", "_position", "_queues")
+
+    def __init__(self) -> None:
+        self._queues: dict[str, Queue] = {}
+        self._by_name: dict[str, str] = {}
+        self._deadlines: Deadlines[Entry] = Deadlines()
+        self._draining: dict[Entry, None] = {}  # an ordered set
+        self._position = 0
+
+    def __repr__(self) -> str:
+        states = [entry.state for queue in self._queues.values() for entry in queue.entries.values()]
+        counts = ", ".join(f"{states.count(state)} {state.value}" for state in State if state in states)
+        return f"<Registry [{len(self._queues)} services | {len(states)} backends{counts and f': {counts}'}]>"
+
+    # Services
+
+    def add(self, service: Service, policy: Policy) -> None:
+        """Add a service. Errors: ``Refused`` (``service_exists``) if its id or name is in use."""
+        if service.id in self._queues:
+            raise Refused(f"there is a service with the id {shown(service.id)} already", code="service_exists")
+        self._claim_name(service)
+        self._queues[service.id] = Queue(service, policy)
+
+    def replace(self, service: Service, policy: Policy) -> None:
+        """Let the service of this id be this one from now on; its backends stay. Errors: as ``find`` and ``add``."""
+        queue = self._queue(service.id)
+        self._claim_name(service)
+        if service.name != queue.service.name:
+            del self._by_name[queue.service.name]
+        queue.service, queue.policy = service, policy
+
+    def remove(self, service_id: str) -> Service:
+        """Forget a service and its backends. Errors: ``NotFound`` (``service_not_found``)."""
+        queue = self._queue(service_id)
+        for entry in list(queue.entries.values()):
+            self._forget(entry)
+        del self._queues[service_id]
+        del self._by_name[queue.service.name]
+        return queue.service
+
+    def find(self, ref: str) -> Service:
+        """The service with this id or name. Errors: ``NotFound`` (``service_not_found``)."""
+        return self._queue(ref if ref in self._queues else self._by_name.get(ref, ref)).service
+
+    def services(self) -> list[Service]:
+        """All services, by name."""
+        return [self._queues[self._by_name[name]].service for name in sorted(self._by_name)]
+
+    def policy(self, service_id: str) -> Policy:
+        return self._queue(service_id).policy
+
+    # Backends come
+
+    def next_position(self) -> int:
+        """A place in the queue behind all that were ever given."""
+        self._position += 1
+        return self._position
+
+    def restore(
+        self, service_id: str, position: int, backend: Backend, address: Address | None, draining: bool, now: float
+    ) -> None:
+        """Put back a backend at start, in any order; a lease gets one fresh ttl.
+
+        One that was draining has no sessions left: the caller follows with ``idle``.
+        """
+        entry = self._begin(self._queue(service_id), backend, position, address, now)
+        if draining:
+            self._step(entry, Event.DRAIN, now, "")
+        self._settle(entry)
+
+    def known(self, service_id: str, backend_id: str) -> Backend | None:
+        """The backend as it registered last; None if it never did or has been deregistered since."""
+        row = self.row(service_id, backend_id)
+        return None if row is None else row.backend
+
+    def row(self, service_id: str, backend_id: str) -> Row | None:
+        """The backend as it has to be on disk; None if it must not be there."""
+        entry = self._entry(service_id, backend_id)
+        return None if entry is None or entry.deregistered else entry.row()
+
+    def plan(self, service_id: str, backend: Backend) -> Row | None:
+        """What has to be saved before this registration is applied; None for a mere heartbeat."""
+        entry = self._queue(service_id).entries.get(backend.id)
+        if entry is None or not entry.is_renewed_by(backend):
+            return Row(self.next_position(), backend)
+        return None if entry.backend == backend else Row(entry.position, backend, entry.is_draining)
+
+    def register(
+        self, service_id: str, backend: Backend, position: int | None, address: Address | None, now: float
+    ) -> Registered:
+        """Register a backend, or renew its lease.
+
+        ``position`` is the planned one, None draws one. ``address`` is where to dial it, admitted; None while its
+        name is not resolved. A registration that equals the present one but for the ttl renews the lease and
+        touches neither state nor queue nor address: what is down stays down until its retry is due, what an operator
+        drains stays draining. Any other is a new instance at the end of the queue.
+        """
+        queue = self._queue(service_id)
+        old = queue.entries.get(backend.id)
+        if old is not None and old.is_renewed_by(backend):
+            old.renew(backend, now)
+            self._deadlines.set(old, old.due())
+            return Registered(created=False, renewed=True, effects=())
+        if old is not None:
+            self._forget(old)
+        entry = self._begin(queue, backend, self.next_position() if position is None else position, address, now)
+        created = old is None or old.deregistered
+        why = "registered" if created else "registered again as a new instance"
+        effects: list[Effect] = [
+            StateChanged(service_id, backend.id, None if old is None else old.state, entry.state, why)
+        ]
+        if old is not None and not old.is_draining:  # the sessions of one that drains have their end already
+            effects.append(queue.release(old, queue.policy.removal))
+        return Registered(created, renewed=False, effects=self._settle(entry, effects))
+
+    def resolved(self, service_id: str, backend_id: str, address: Address, now: float) -> Effects:
+        """The backend's name has this admitted address: new sessions go there, running ones stay where they are."""
+        entry = self._entry(service_id, backend_id)
+        if entry is None:
+            return ()
+        entry.address = address
+        if entry.state is not State.STARTING:
+            return self._settle(entry)
+        return self._settle(entry, [self._step(entry, Event.RESOLVED, now, f"{entry.backend.host} is {address.host}")])
+
+    # Backends go
+
+    def deregister(self, service_id: str, backend_id: str, now: float) -> Effects:
+        """Take a backend out, as the removal policy says. Errors: ``NotFound`` (``backend_not_found``).
+
+        Doing it again changes nothing, unless the policy has become stricter meanwhile.
+        """
+        entry = self._must(service_id, backend_id)
+        return self._settle(entry, self._leave(entry, now, "deregistered"))
+
+    def drain(self, service_id: str, backend_id: str, now: float) -> Effects:
+        """Give a backend no new sessions, as an operator asks. Errors: ``NotFound`` (``backend_not_found``)."""
+        entry = self._must(service_id, backend_id)
+        if entry.is_draining:
+            return ()
+        step = self._step(entry, Event.DRAIN, now, "drained by an operator")
+        entry.drain_until = now + entry.queue.policy.drain_timeout
+        return self._settle(entry, [step, entry.queue.release(entry, Removal.DRAIN)])
+
+    def failed(self, service_id: str, backend_id: str, detail: str, now: float) -> Effects:
+        """A dial failed, or a datagram was refused. News of a backend that is not up (any more) changes no state.
+
+        A failure of one that is down does not put off its retry: the rhythm is the same under any load.
+        """
+        entry = self._entry(service_id, backend_id)
+        if entry is None or entry.state not in (State.UP, State.DOWN):
+            return ()
+        entry.last_failure = detail
+        if entry.state is State.DOWN:
+            return ()
+        return self._settle(entry, [self._step(entry, Event.FAILED, now, detail)])
+
+    def idle(self, service_id: str, backend_id: str) -> Effects:
+        """The backend has no sessions. One that drains is gone by that, unless it still renews its lease."""
+        entry = self._entry(service_id, backend_id)
+        if entry is None or not entry.ends_when_idle:
+            return ()
+        return self._settle(entry, self._end(entry, Event.IDLE, "its last session ended"))
+
+    # Time passes
+
+    def next_deadline(self) -> float | None:
+        """When ``tick`` has something to do next."""
+        return self._deadlines.next()
+
+    def tick(self, now: float) -> Effects:
+        """Do what has fallen due: leases that ran out, retries, drains that are over."""
+        effects: list[Effect] = []
+        entries = self._deadlines.due(now)
+        for entry in entries:
+            effects += self._fall_due(entry, now)
+            self._rearm(entry)
+        for queue in dict.fromkeys(entry.queue for entry in entries):
+            effects += queue.settle()
+        return tuple(effects)
+
+    # What there is
+
+    def routes(self, service_id: str) -> tuple[Route, ...]:
+        """The backends that may get sessions, in queue order."""
+        return self._queue(service_id).routes
+
+    def primary(self, service_id: str) -> str | None:
+        """The backend that gets the datagrams."""
+        return self._queue(service_id).primary
+
+    def draining(self) -> list[tuple[str, str]]:
+        """Service and backend of all that drain, the first to begin first."""
+        return [(entry.queue.service.id, entry.backend.id) for entry in self._draining]
+
+    def backends(self, service_id: str, now: float, wall: float, active: Mapping[str, int]) -> tuple[BackendView, ...]:
+        """All backends of a service in queue order; ``wall`` is Unix time at ``now``, ``active`` counts sessions."""
+        return self._queue(service_id).views(now, wall, active)
+
+    # Inside
+
+    def _claim_name(self, service: Service) -> None:
+        # A name that is another's id would be found as that other.
+        taken = self._by_name.get(service.name, service.name if service.name in self._queues else service.id)
+        if taken != service.id:
+            raise Refused(f"there is a service {shown(service.name)} already", code="service_exists")
+        self._by_name[service.name] = service.id
+
+    def _queue(self, service_id: str) -> Queue:
+        try:
+            return self._queues[service_id]
+        except KeyError:
+            raise NotFound(f"there is no service {shown(service_id)}", code="service_not_found") from None
+
+    def _entry(self, service_id: str, backend_id: str) -> Entry | None:
+        queue = self._queues.get(service_id)
+        return None if queue is None else queue.entries.get(backend_id)
+
+    def _must(self, service_id: str, backend_id: str) -> Entry:
+        queue = self._queue(service_id)
+        try:
+            return queue.entries[backend_id]
+        except KeyError:
+            raise NotFound(
+                f"service {queue.service.name} has no backend {shown(backend_id)}", code="backend_not_found"
+            ) from None
+
+    def _begin(self, queue: Queue, backend: Backend, position: int, address: Address | None, now: float) -> Entry:
+        self._position = max(self._position, position)
+        entry = Entry(queue, backend, position, address, now)
+        if address is not None:
+            entry.enter(after(entry.state, Event.RESOLVED), now)
+        queue.place(entry)
+        return entry
+
+    def _step(self, entry: Entry, event: Event, now: float, why: str) -> StateChanged:
+        before = entry.state
+        entry.enter(after(before, event), now)
+        if entry.is_draining:
+            self._draining[entry] = None
+        return StateChanged(entry.queue.service.id, entry.backend.id, before, entry.state, why)
+
+    def _leave(self, entry: Entry, now: float, why: str) -> list[Effect]:
+        """Deregister: by ``removal: drain`` what is not draining yet begins to, else it is gone at once."""
+        removal, was_draining = entry.queue.policy.removal, entry.is_draining
+        effects: list[Effect] = []
+        if removal is not Removal.DRAIN:
+            effects.append(self._step(entry, Event.REMOVED, now, why))
+        elif not was_draining:
+            effects.append(self._step(entry, Event.DEREGISTERED, now, why))
+            entry.drain_until = now + entry.queue.policy.drain_timeout
+        if removal is Removal.CUT or not was_draining:
+            effects.append(entry.queue.release(entry, removal))
+        entry.deregistered, entry.expires = True, None
+        if entry.state is State.GONE:
+            effects.append(self._forget(entry))
+        elif entry.drain_until is None:  # an operator drained it and the time for that is over
+            effects += self._end(entry, Event.DRAIN_OVER, why)
+        return effects
+
+    def _fall_due(self, entry: Entry, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        if entry.expires is not None and entry.expires <= now:
+            effects.append(Expired(entry.queue.service.id, entry.backend.id))
+            effects += self._leave(entry, now, f"its lease of {entry.backend.ttl:g} s ran out")
+        if entry.is_draining and entry.drain_until is not None and entry.drain_until <= now:
+            entry.drain_until = None
+            if entry.ends_when_idle:
+                effects += self._end(entry, Event.DRAIN_OVER, "its drain_timeout ran out")
+        if entry.retry_at is not None and entry.retry_at <= now:
+            effects.append(self._step(entry, Event.RETRY_DUE, now, "tried again"))
+            effects += self._rejoin(entry)
+        return effects
+
+    def _rejoin(self, entry: Entry) -> list[Effect]:
+        """Send a backend that is back up behind all that are up; one that is behind them keeps its place."""
+        if entry.queue.is_behind_all_up(entry):
+            return []
+        entry.position = self.next_position()
+        entry.queue.place(entry)
+        return [Moved(entry.queue.service.id, entry.backend.id, entry.position)]
+
+    def _end(self, entry: Entry, event: Event, why: str) -> list[Effect]:
+        return [self._step(entry, event, entry.since, why), self._forget(entry)]
+
+    def _forget(self, entry: Entry) -> Gone:
+        del entry.queue.entries[entry.backend.id]
+        self._deadlines.set(entry, None)
+        self._draining.pop(entry, None)
+        return Gone(entry.queue.service.id, entry.backend.id)
+
+    def _rearm(self, entry: Entry) -> None:
+        self._deadlines.set(entry, None if entry.state is State.GONE else entry.due())
+
+    def _settle(self, entry: Entry, effects: list[Effect] | None = None) -> Effects:
+        """Arm the deadline anew and close the list of effects with what follows for routes and primary."""
+        self._rearm(entry)
+        return (*(effects or ()), *entry.queue.settle())
