@@ -194,8 +194,8 @@ class Backends(Section):
     allow: tuple[Network, ...] = Field(
         ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
         description="Networks inside which backends may be, checked on the address really dialled. Loopback, "
-        "link-local, multicast and unspecified addresses are refused unless a network here lists them; "
-        "Harbor's own API is always refused.",
+        "link-local, cloud metadata, multicast and unspecified addresses need an entry that lies within them: "
+        "`0.0.0.0/0` opens the internet, not the loopback. Harbor's own API is always refused.",
         examples=[["10.0.0.0/8", "fc00::/7"], ["127.0.0.0/8", "::1/128"]],
     )
 
