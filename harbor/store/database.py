@@ -36,7 +36,7 @@ def open_database(path: Path, steps: Sequence[Step] = MIGRATIONS) -> sqlite3.Con
             _create(path, steps)
         for name in (path, *(_beside(path, suffix) for suffix in (_LOG, _INDEX, _JOURNAL))):
             if name.is_symlink() or name.exists():
-                os.close(private_file(name, os.O_RDWR))
+                os.close(private_file(name))
     except OSError as exc:
         raise unusable(str(path), exc) from exc
     with _explained(path):
@@ -92,10 +92,10 @@ def _scratch(target: Path) -> Iterator[Path]:
     scratch = _beside(target, ".new")
     for leftover in (scratch, *(_beside(scratch, suffix) for suffix in (_LOG, _INDEX, _JOURNAL))):
         leftover.unlink(missing_ok=True)
-    os.close(private_file(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+    os.close(private_file(scratch, os.O_CREAT | os.O_EXCL))
     try:
         yield scratch
-        fd = private_file(scratch, os.O_RDWR)
+        fd = private_file(scratch)
         try:
             os.fsync(fd)
         finally:

@@ -82,14 +82,13 @@ def unusable(what: str, exc: OSError) -> StateUnusable:
     return StateUnusable(f"{said}; {remedy}" if remedy else said)
 
 
-def private_file(path: Path, flags: int) -> int:
-    """Open a regular file of the state, mode 0600 whatever the umask is or the file had; returns the descriptor.
+def private_file(path: Path, flags: int = 0) -> int:
+    """The descriptor of a regular file, opened to read and write, with mode 0600 whatever the umask or its past.
 
     Closing: the caller owns the descriptor. Never call this for a database that a connection of this
     process has open: closing the descriptor would drop sqlite's POSIX locks on it.
     """
-    # O_NONBLOCK: a FIFO in the place of the file is refused below instead of waited for.
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    fd = os.open(path, flags | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
@@ -122,7 +121,7 @@ class StateLock:
         """Take the lock, or raise ``StateUnusable`` naming the process that has it."""
         self.path = directory / LOCK_NAME
         try:
-            self._fd = private_file(self.path, os.O_RDWR | os.O_CREAT)
+            self._fd = private_file(self.path, os.O_CREAT)
         except OSError as exc:
             raise unusable(f"state directory {directory}", exc) from exc
         try:

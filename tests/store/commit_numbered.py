@@ -1,11 +1,9 @@
 """A program that is killed, starved and slowed by the tests: commits numbered batches and says what came of each.
 
-    commit_numbered.py STATE_DIR FIRST LAST [--padding BYTES] [--together] [--ticks] [--vanish]
+    commit_numbered.py STATE_DIR FIRST LAST [--ticks] [--vanish]
 
-Prints ``ok N`` or ``failed N MESSAGE`` after each batch, at once. Batch N saves service N, its backend, and
-rests port N. ``--padding`` adds an event of that size to each, ``--together`` commits all batches concurrently,
-``--ticks`` prints how often the loop turned while the slowest commit was outstanding, ``--vanish`` leaves without
-closing.
+Prints ``ok N`` or ``failed N MESSAGE`` after each batch, at once. Batch N saves service N and its backend, and rests
+port N. ``--ticks`` prints how often the loop turned during the slowest commit, ``--vanish`` leaves without closing.
 """
 
 from __future__ import annotations
@@ -16,21 +14,18 @@ import os
 from pathlib import Path
 
 from harbor.errors import StoreFailed
-from harbor.model import Backend, Event, Exposure, Protocol, Service
-from harbor.store import Change, RestPort, SaveBackend, SaveEvent, SaveService
+from harbor.model import Backend, Exposure, Protocol, Service
+from harbor.store import Change, RestPort, SaveBackend, SaveService
 from harbor.store.sqlite import SqliteStore
 
 
-def batch(number: int, padding: int) -> list[Change]:
+def batch(number: int) -> list[Change]:
     service = Service(f"s{number}", f"name-{number}", Protocol.TCP, 30000 + number, 4100 + number, Exposure.PRIVATE)
-    changes: list[Change] = [
+    return [
         SaveService(service),
         SaveBackend(service.id, 0, Backend(f"b{number}", "10.0.0.1", number)),
         RestPort(number),
     ]
-    if padding:
-        changes.append(SaveEvent(Event(number, 0.0, "padding", "test", "x" * padding)))
-    return changes
 
 
 def say(line: str) -> None:
@@ -50,9 +45,9 @@ class Ticker:
             self.count += 1
 
 
-async def commit(store: SqliteStore, number: int, padding: int) -> None:
+async def commit(store: SqliteStore, number: int) -> None:
     try:
-        await store.commit(*batch(number, padding))
+        await store.commit(*batch(number))
         say(f"ok {number}")
     except StoreFailed as exc:
         say(f"failed {number} {exc}")
@@ -63,21 +58,16 @@ async def main() -> None:
     parser.add_argument("state_dir", type=Path)
     parser.add_argument("first", type=int)
     parser.add_argument("last", type=int)
-    parser.add_argument("--padding", type=int, default=0)
-    parser.add_argument("--together", action="store_true")
     parser.add_argument("--ticks", action="store_true")
     parser.add_argument("--vanish", action="store_true")
     wanted = parser.parse_args()
     store = SqliteStore.open(wanted.state_dir)
     say("open")
-    numbers = range(wanted.first, wanted.last + 1)
-    if wanted.together:
-        await asyncio.gather(*(commit(store, number, wanted.padding) for number in numbers))
     ticker = Ticker()
     most = 0
-    for number in () if wanted.together else numbers:
+    for number in range(wanted.first, wanted.last + 1):
         before = ticker.count
-        await commit(store, number, wanted.padding)
+        await commit(store, number)
         most = max(most, ticker.count - before)
     if wanted.ticks:
         say(f"ticks {most}")

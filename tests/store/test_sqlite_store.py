@@ -331,7 +331,9 @@ async def test_a_bad_batch_does_not_spoil_those_that_are_flushed_with_it(store: 
     assert store.load().resting == tuple(range(10))
 
 
-async def test_a_commit_whose_waiter_was_cancelled_still_happens(store: SqliteStore) -> None:
+async def test_a_commit_whose_waiter_was_cancelled_still_happens(
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
     with held_by_somebody_else(store):
         task = asyncio.create_task(store.commit(RestPort(1)))
         await asyncio.sleep(0)
@@ -340,6 +342,7 @@ async def test_a_commit_whose_waiter_was_cancelled_still_happens(store: SqliteSt
             await task
     await store.commit(RestPort(2))
     assert store.load().resting == (1, 2)
+    assert caplog.records == []  # the loop had nothing to complain of
 
 
 def test_a_loop_that_closed_in_the_meantime_does_not_stop_the_thread(tmp_path: Path) -> None:
