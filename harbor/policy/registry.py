@@ -2,12 +2,13 @@
 
 Theory. Every method decides at once, changes this registry and returns effects; the node applies them. The
 node serialises the changes of a service and makes them durable first: it asks ``plan`` for the row to save,
-commits it, then calls ``register``. Time may pass in between (``tick``), so a row is saved or deleted later
-as ``row`` has it by then.
+commits it, then calls ``register``. Only ``tick`` and news from the data plane may come in between. The rows
+they concern (``Moved``, ``Expired``, ``Gone``) are saved or deleted in their turn, as ``row`` has them by then.
 
 The queue of a service is the order of positions, and positions only grow. A backend joins the end when it
 registers, and again when it comes back up: it passes every backend that is up by then, so the primary of a
-UDP service never loses its place to one that returns. The primary is the first backend that is up. If none
+UDP service never loses its place to one that returns. A name that is resolved late keeps the place that its
+registration gave it. The primary is the first backend that is up. If none
 is up it is the first that is down (fail open): trying costs little, and the failure may be over.
 
 Each backend has one deadline, the soonest of lease, retry and drain.
@@ -144,6 +145,7 @@ class Registry:
         ]
         if old is not None and not old.is_draining:  # the sessions of one that drains have their end already
             effects.append(queue.release(old, queue.policy.removal))
+        effects += self._rejoin(entry)  # while the planned row was being saved, others may have joined
         return Registered(created, renewed=False, effects=self._settle(entry, effects))
 
     def resolved(self, service_id: str, backend_id: str, address: Address, now: float) -> Effects:
@@ -306,7 +308,7 @@ class Registry:
         return effects
 
     def _rejoin(self, entry: Entry) -> list[Effect]:
-        """Send a backend that is back up behind all that are up; one that is behind them keeps its place."""
+        """Send a backend behind all that are up; one that is behind them keeps its place, which saves a write."""
         if entry.queue.is_behind_all_up(entry):
             return []
         entry.position = self.next_position()

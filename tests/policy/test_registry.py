@@ -151,7 +151,7 @@ def test_a_new_backend_with_a_name_starts_until_the_name_is_resolved() -> None:
     assert up(made) == ["b2"]
     effects = made.resolved("s", "b1", Address("10.0.0.9", 80), 1.0)
     assert without_words(effects) == [changed("b1", State.STARTING, State.UP), ROUTES]
-    assert up(made) == ["b1", "b2"]
+    assert up(made) == ["b1", "b2"]  # in the order of registration
 
 
 def test_a_name_with_another_address_changes_the_route_and_not_the_queue() -> None:
@@ -225,10 +225,11 @@ def test_positions_only_grow_and_order_the_queue() -> None:
     planned = made.plan("s", backend("b2"))
     assert planned == Row(2, backend("b2"))
     put(made, backend("b3"))  # planned later, applied earlier
-    made.register("s", backend("b2"), 2, Address("10.0.0.1", 80), 0.0)
-    assert queue(made) == ["b1", "b2", "b3"]
+    late = made.register("s", backend("b2"), 2, Address("10.0.0.1", 80), 0.0)
+    assert late.effects[1:] == (Moved("s", "b2", 4), ROUTES)
+    assert queue(made) == ["b1", "b3", "b2"]
     made.register("s", backend("b4"), None, None, 0.0)
-    assert made.row("s", "b4") == Row(4, backend("b4"))
+    assert made.row("s", "b4") == Row(5, backend("b4"))
     made.restore("s", 90, backend("b5"), None, False, 0.0)
     assert made.next_position() == 91
 
