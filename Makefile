@@ -34,7 +34,7 @@ check: $(STAMP)  ## ruff, mypy, bandit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml harbor
+	$(BIN)/bandit --quiet --recursive --confidence-level medium --configfile pyproject.toml harbor
 
 fmt: $(STAMP)  ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix .

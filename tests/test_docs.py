@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from fastapi.routing import APIRoute
+from harbor.api.app import ROUTERS
 from harbor.config import Config
 from harbor.model import Drop, Reason
 from pydantic import BaseModel
@@ -59,6 +61,23 @@ def test_every_reason_is_documented_in_its_own_words(kind: type[StrEnum]) -> Non
 
 def test_no_reason_is_documented_that_does_not_exist() -> None:
     assert set(re.findall(r"^\| `([a-z_]+)` \|", page("reasons.md"), re.MULTILINE)) == {*Reason, *Drop}
+
+
+def test_every_path_of_the_api_is_documented_with_its_methods() -> None:
+    known: dict[str, set[str]] = {}
+    for route in (route for router in ROUTERS for route in router.routes):
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            known.setdefault(route.path, set()).update(route.methods)
+    table = re.findall(r"^\| `(/[^`]*)` \| ([A-Z, ]+) \|", page("reference/api.md"), re.MULTILINE)
+    assert {path: set(methods.split(", ")) for path, methods in table} == known
+
+
+def test_every_error_code_is_documented_and_no_other_is() -> None:
+    source = "\n".join(path.read_text() for path in sorted((ROOT / "harbor").rglob("*.py")))
+    raised = set(re.findall(r'\bcode(?:: str)? ?= ?"([a-z_]+)"', source))
+    documented = set(re.findall(r"^\| `([a-z_]+)` \| [0-9]{3}", page("reference/errors.md"), re.MULTILINE))
+    assert sorted(raised - documented) == []
+    assert sorted(code for code in documented if f'"{code}"' not in source) == []
 
 
 def test_L05_every_dependency_has_its_line_and_no_other_has() -> None:
