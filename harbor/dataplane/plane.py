@@ -148,6 +148,7 @@ class DataPlane:
         self.liveness = liveness or Liveness()
         self.source_ports = source_ports  # IP_LOCAL_PORT_RANGE of backend sockets, where it is needed
         self.dialling: dict[Dial, None] = {}
+        self.listening: set[Address] = set()  # the addresses of all ports
         self.paused = 0  # listeners that wait for descriptors
         self._ports: dict[str, OpenPort] = {}
         self._session_ids = 0
@@ -163,6 +164,7 @@ class DataPlane:
             if tcp is not None:
                 tcp.close()
             raise
+        self.listening.add(Address(opening.host, opening.port))
         self._ports[opening.service_id] = OpenPort(
             opening,
             TcpListener(self, opening.service_id, tcp, opening.policy) if tcp else None,
@@ -181,6 +183,7 @@ class DataPlane:
         port = self._ports.pop(service_id, None)
         if port is None:
             return
+        self.listening.discard(Address(port.opening.host, port.opening.port))
         for half in (port.tcp, port.udp):
             if half is not None:
                 half.close()
@@ -251,16 +254,17 @@ class DataPlane:
 
     def session_count(self) -> int:
         """How many sessions are live."""
-        return sum(len(port.tcp.sessions) if port.tcp else 0 for port in self._ports.values()) + sum(
-            len(port.udp.flows) if port.udp else 0 for port in self._ports.values()
-        )
+        return self.connection_count() + sum(len(port.udp.flows) for port in self._ports.values() if port.udp)
+
+    def connection_count(self) -> int:
+        """How many of them are TCP."""
+        return sum(len(port.tcp.sessions) for port in self._ports.values() if port.tcp)
 
     def stop_listening(self) -> None:
-        """Take no more sessions; those that live go on."""
+        """Take no more TCP connections; those that live go on, and so does UDP, which has no sessions to lose."""
         for port in self._ports.values():
-            for half in (port.tcp, port.udp):
-                if half is not None:
-                    half.close()
+            if port.tcp is not None:
+                port.tcp.close()
 
     def close(self) -> None:
         """End everything."""

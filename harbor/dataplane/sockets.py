@@ -103,6 +103,16 @@ def plain_address(address: Any) -> Address:
     return Address(host.removeprefix("::ffff:") if "." in host else host, address[1])
 
 
+def is_local(host: str) -> bool:
+    """Whether a numeric address belongs to this machine: the kernel lets us bind it, or it does not."""
+    with socket.socket(family_of(host), socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
 def is_wildcard(host: str) -> bool:
     """Whether binding to this address means every address."""
     return host in ("0.0.0.0", "::")

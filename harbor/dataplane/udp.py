@@ -105,7 +105,6 @@ class UdpPort:
 
     def close(self) -> None:
         """Stop receiving."""
-        self.tally.dropped[Drop.RECEIVE_QUEUE] = kernel_drops(self._sock)
         self.reactor.discard(self._sock.fileno(), self._sock)
 
     def dropped(self) -> dict[Drop, int]:

@@ -243,3 +243,11 @@ def range_text(ports: Range) -> str:
     """A range as ``parse_range`` reads it."""
     low, high = ports
     return str(low) if low == high else f"{low}-{high}"
+
+
+def beside(ranges: Sequence[Range], local: Range) -> Range | None:
+    """The largest part of ``local`` that is clear of all ``ranges``; None if nothing is."""
+    low, high = local
+    edges = [low - 1, *(port for part in sorted(overlaps(ranges, local)) for port in part), high + 1]
+    gaps = [(end + 1, start - 1) for end, start in zip(edges[::2], edges[1::2], strict=True)]
+    return max((gap for gap in gaps if gap[0] <= gap[1]), key=lambda gap: gap[1] - gap[0], default=None)

@@ -1,0 +1,233 @@
+"""Backends register, renew, drain and leave; and what follows from that, or from time, is carried out here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from harbor.dataplane.sockets import is_local
+from harbor.errors import Invalid, NotFound, Refused
+from harbor.model import Address, Backend
+from harbor.node.names import Names
+from harbor.node.parts import NODE, Parts
+from harbor.policy.admission import parse_host
+from harbor.policy.effects import Effect, Expired, Gone, Moved, Promoted, Release, RoutesChanged, StateChanged
+from harbor.policy.naming import check_name, shown
+from harbor.store import RemoveBackend, SaveBackend
+
+DRAIN_LOOK: Final = 0.25  # seconds between looks at whether draining backends have become idle
+SHORTEST_TTL: Final = 0.1  # seconds; a lease must outlive a round trip and a busy moment
+LONGEST_TTL: Final = 7 * 86_400.0  # seconds
+LONGEST_INSTANCE: Final = 255  # characters
+
+
+class Backing:
+    """The backends of all services."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._names = Names(parts.admission, self._on_resolved)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def put(
+        self,
+        ref: str,
+        backend_id: str,
+        *,
+        host: str,
+        port: int,
+        ttl: float | None,
+        instance: str | None,
+        actor: str,
+    ) -> bool:
+        """Register a backend or renew its lease; returns whether it is new."""
+        parts = self._parts
+        backend = _checked(backend_id, host, port, ttl, instance)
+        known = parts.registry.find(ref)
+        async with parts.locks.hold(known.id):
+            service = parts.registry.find(known.id)
+            row = parts.registry.plan(service.id, backend)
+            address = position = None
+            if row is not None:
+                address = await self._address_of(backend)
+                position = row.position
+                event = parts.feed.draft(
+                    "backend.registered",
+                    actor,
+                    f"{service.name}: backend {backend.id} at {backend.host} port {backend.port}",
+                    service.name,
+                    backend=backend.id,
+                )
+                await parts.journal.commit(event, SaveBackend(service.id, position, row.backend, row.draining))
+            registered = parts.registry.register(service.id, backend, position, address, time.monotonic())
+            self.apply(registered.effects)
+            if not registered.renewed and parse_host(backend.host) is None:
+                self._names.follow(service.id, backend.id, backend.host, backend.port, address)
+            return registered.created
+
+    async def remove(self, ref: str, backend_id: str, actor: str) -> None:
+        """Deregister a backend; its sessions end as the removal policy says."""
+        parts = self._parts
+        known = parts.registry.find(ref)
+        async with parts.locks.hold(known.id):
+            service = parts.registry.find(known.id)
+            if parts.registry.known(service.id, backend_id) is None:
+                raise _no_backend(service.name, backend_id)
+            event = parts.feed.draft(
+                "backend.removed", actor, f"{service.name}: backend {backend_id}", service.name, backend=backend_id
+            )
+            await parts.journal.commit(event, RemoveBackend(service.id, backend_id))
+            self.apply(parts.registry.deregister(service.id, backend_id, time.monotonic()))
+
+    async def drain(self, ref: str, backend_id: str, actor: str) -> None:
+        """Give a backend no new sessions; it goes when its last one ends, or stays while it renews its lease."""
+        parts = self._parts
+        known = parts.registry.find(ref)
+        async with parts.locks.hold(known.id):
+            service = parts.registry.find(known.id)
+            row = parts.registry.row(service.id, backend_id)
+            if row is None:
+                raise _no_backend(service.name, backend_id)
+            if row.draining:
+                return
+            event = parts.feed.draft(
+                "backend.drained", actor, f"{service.name}: backend {backend_id}", service.name, backend=backend_id
+            )
+            save = SaveBackend(service.id, row.position, row.backend, draining=True)
+            await parts.journal.commit(event, save)
+            self.apply(parts.registry.drain(service.id, backend_id, time.monotonic()))
+
+    def restore(self, saved: SaveBackend) -> None:
+        """Put back a backend at start. One that is not allowed any more gets no traffic, and an event says so."""
+        parts = self._parts
+        backend = saved.backend
+        address: Address | None = None
+        numeric = parse_host(backend.host)
+        if numeric is not None:
+            address = Address(str(numeric), backend.port)
+            try:
+                parts.admission.check(address)
+            except Refused as error:
+                address = None
+                parts.journal.note(parts.feed.draft("backend.refused", NODE, str(error), None, backend=backend.id))
+        parts.registry.restore(saved.service_id, saved.position, backend, address, saved.draining, time.monotonic())
+        if numeric is None:
+            self._names.follow(saved.service_id, backend.id, backend.host, backend.port, None)
+
+    def failed(self, service_id: str, backend_id: str, detail: str) -> None:
+        """The data plane found that a backend does not answer."""
+        self.apply(self._parts.registry.failed(service_id, backend_id, detail, time.monotonic()))
+
+    def route(self, service_id: str) -> None:
+        """Tell the data plane which backends a service has."""
+        self._parts.plane.set_backends(service_id, self._parts.registry.routes(service_id))
+
+    def local_ports(self) -> set[int]:
+        """The ports on which backends of this machine listen: no service may get one, or it would feed itself."""
+        registry = self._parts.registry
+        return {
+            route.address.port
+            for service in registry.services()
+            for route in registry.routes(service.id)
+            if is_local(route.address.host)
+        }
+
+    def apply(self, effects: tuple[Effect, ...]) -> None:
+        """Carry out what the registry decided."""
+        for effect in effects:
+            self._carry_out(effect)
+        self._arm()
+
+    def tick(self) -> None:
+        """Let time pass: leases, retries, drains."""
+        self._timer = None
+        registry, plane = self._parts.registry, self._parts.plane
+        now = time.monotonic()
+        self.apply(registry.tick(now))
+        for service_id, backend_id in registry.draining():
+            if not plane.active(service_id).get(backend_id):
+                self.apply(registry.idle(service_id, backend_id))
+
+    async def close(self) -> None:
+        """Stop watching clock and names."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._names.close()
+
+    def _arm(self) -> None:
+        registry = self._parts.registry
+        now = time.monotonic()
+        due = registry.next_deadline()
+        delay = None if due is None else max(0.0, due - now)
+        if registry.draining():
+            delay = DRAIN_LOOK if delay is None else min(delay, DRAIN_LOOK)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if delay is not None:
+            self._timer = asyncio.get_running_loop().call_later(delay, self.tick)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Release(service_id, backend_id, within):
+                self._parts.plane.release(service_id, backend_id, within)
+            case RoutesChanged(service_id):
+                self.route(service_id)
+            case Moved(service_id, backend_id) | Expired(service_id, backend_id):
+                self._parts.journal.touch(service_id, backend_id)
+            case Gone(service_id, backend_id):
+                self._parts.journal.touch(service_id, backend_id)
+                if self._parts.registry.known(service_id, backend_id) is None:
+                    self._names.forget(service_id, backend_id)
+            case Promoted(service_id, before, after):
+                message = f"{after} takes the datagrams now" + (f", {before} did before" if before else "")
+                self._tell("backend.promoted", service_id, message, backend=after, before=before)
+            case StateChanged(service_id, backend_id, before, after, why):
+                if before is not None and before is not after:
+                    was = before.value
+                    self._tell(
+                        f"backend.{after.value}",
+                        service_id,
+                        f"backend {backend_id} was {was}: {why}",
+                        backend=backend_id,
+                    )
+
+    def _tell(self, kind: str, service_id: str, message: str, **details: Any) -> None:
+        parts = self._parts
+        name = parts.registry.find(service_id).name
+        parts.journal.note(parts.feed.draft(kind, NODE, f"{name}: {message}", name, **details))
+
+    def _on_resolved(self, service_id: str, backend_id: str, address: Address) -> None:
+        self.apply(self._parts.registry.resolved(service_id, backend_id, address, time.monotonic()))
+
+    async def _address_of(self, backend: Backend) -> Address | None:
+        """Where to dial the backend, admitted; None while its name has no address."""
+        numeric = parse_host(backend.host)
+        if numeric is None:
+            return await self._names.first_address(backend.host, backend.port)
+        address = Address(str(numeric), backend.port)
+        self._parts.admission.check(address)
+        return address
+
+
+def _checked(backend_id: str, host: str, port: int, ttl: float | None, instance: str | None) -> Backend:
+    check_name(backend_id, "backend id")
+    if isinstance(port, bool) or not 1 <= port <= 65_535:
+        raise Invalid(f"port {shown(port)} is not a port; use a number from 1 to 65535", code="port_invalid")
+    if ttl is not None and not SHORTEST_TTL <= ttl <= LONGEST_TTL:
+        raise Invalid(
+            f"ttl {shown(ttl)} is not a lease; use {SHORTEST_TTL:g} to {LONGEST_TTL:g} seconds, or none",
+            code="ttl_invalid",
+        )
+    if instance is not None and not (instance.isprintable() and 0 < len(instance) <= LONGEST_INSTANCE):
+        raise Invalid(
+            f"instance {shown(instance)} is not valid; use up to {LONGEST_INSTANCE} printable characters",
+            code="instance_invalid",
+        )
+    parse_host(host)
+    return Backend(backend_id, host, port, ttl, instance)
+
+
+def _no_backend(service: str, backend_id: str) -> NotFound:
+    return NotFound(f"service {service} has no backend {shown(backend_id)}", code="backend_not_found")

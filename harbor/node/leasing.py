@@ -1,0 +1,200 @@
+"""Services come and go: who leases which port, by which policy.
+
+plan → bind → commit → apply: a failure undoes what came before it, and whoever was answered can rely on the answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harbor.errors import Invalid, Refused
+from harbor.model import Exposure, Policy, Reason, Service, ServiceCounters, ServiceView, ServiceWish, Status, Tls
+from harbor.model.policy import FIELDS, check_overrides
+from harbor.node.binding import Bindings
+from harbor.node.parts import Parts
+from harbor.node.replies import Replies
+from harbor.policy.naming import check_name, protocol_for, shown, tls_for
+from harbor.policy.ports import InternalPorts, Ports
+from harbor.store import RemoveService, RestPort, SaveReply, SaveService
+
+
+class Leasing:
+    """Creates, changes and deletes services."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        ports: Ports,
+        internal: InternalPorts,
+        bindings: Bindings,
+        replies: Replies,
+        local_backend_ports: Callable[[], set[int]],
+    ) -> None:
+        self._parts = parts
+        self._ports = ports
+        self._internal = internal
+        self._bindings = bindings
+        self._replies = replies
+        self._local_backend_ports = local_backend_ports
+        self._planned_names: set[str] = set()
+
+    async def create(
+        self, wish: ServiceWish, actor: str, key: str | None, fingerprint: str
+    ) -> tuple[dict[str, Any], bool]:
+        """Lease a port. Returns the reply, and False if it answers an earlier request with the same key."""
+        async with self._replies.claim(key, fingerprint) as earlier:
+            if earlier is not None:
+                return dict(earlier.body), False
+            overrides = check_overrides(wish.overrides)
+            draft = self._plan(wish, overrides)
+            self._planned_names.add(draft.name)
+            try:
+                return await self._lease(draft, wish.port, actor, key, fingerprint), True
+            finally:
+                self._planned_names.discard(draft.name)
+
+    async def update(self, ref: str, changes: Mapping[str, Any], actor: str) -> Service:
+        """Change the policy of a service; None sets a field back to the node's default. Live sessions stay."""
+        registry = self._parts.registry
+        known = registry.find(ref)
+        async with self._parts.locks.hold(known.id):
+            service = registry.find(known.id)
+            overrides = {**service.overrides, **{name: value for name, value in changes.items() if value is not None}}
+            for name in changes:
+                if name not in FIELDS:
+                    raise Invalid(
+                        f"{shown(name)} cannot be changed; there are {', '.join(FIELDS)}", code="policy_invalid"
+                    )
+                if changes[name] is None:
+                    overrides.pop(name, None)
+            policy = self._parts.defaults.with_overrides(overrides)
+            successor = dataclasses.replace(service, overrides=check_overrides(overrides))
+            said = ", ".join(f"{name}={_said(value)}" for name, value in changes.items()) or "nothing"
+            event = self._parts.feed.draft(
+                "service.updated", actor, f"{service.name}: {said}", service.name, **_plain(changes)
+            )
+            await self._parts.journal.commit(event, SaveService(successor))
+            registry.replace(successor, policy)
+            self._parts.plane.set_policy(service.id, policy)
+            return successor
+
+    async def delete(self, ref: str, actor: str) -> None:
+        """End a lease: the port closes, its sessions end, and it rests before another service gets it."""
+        registry = self._parts.registry
+        known = registry.find(ref)
+        async with self._parts.locks.hold(known.id):
+            service = registry.find(known.id)
+            event = self._parts.feed.draft(
+                "service.deleted",
+                actor,
+                f"{service.name} gave back port {service.port}",
+                service.name,
+                port=service.port,
+            )
+            await self._parts.journal.commit(event, RemoveService(service.id), RestPort(service.port))
+            self._parts.plane.close_port(service.id, Reason.SERVICE_DELETED)
+            self._bindings.forget(service.id)
+            registry.remove(service.id)
+            self._ports.release(service.port, time.monotonic())
+            self._internal.release(service.int_port)
+
+    def _plan(self, wish: ServiceWish, overrides: Mapping[str, Any]) -> Service:
+        name = check_name(wish.name)
+        protocol = protocol_for(name, wish.plan, wish.protocol)
+        tls = tls_for(name, wish.plan, wish.tls, protocol)
+        if tls is not Tls.OFF:
+            raise Invalid(
+                f"service {shown(name)} asks for TLS on its port, which this version of Harbor does not offer; "
+                "with tls: off its bytes are forwarded as they are, and the app may end TLS itself",
+                code="tls_not_available",
+            )
+        if name in self._planned_names or self._is_known(name):
+            raise Refused(f"there is a service {shown(name)} already; choose another name", code="service_exists")
+        node = self._parts.config.node
+        public = bool(node.ext_host or node.ext_hostname)
+        return Service(
+            id=str(uuid.uuid4()),
+            name=name,
+            protocol=protocol,
+            port=0,
+            int_port=0,
+            exposure=wish.exposure or (Exposure.PUBLIC if public else Exposure.PRIVATE),
+            tls=tls,
+            plan=wish.plan,
+            created=time.time(),
+            overrides=overrides,
+        )
+
+    def _is_known(self, name: str) -> bool:
+        return any(service.name == name or service.id == name for service in self._parts.registry.services())
+
+    async def _lease(
+        self, draft: Service, pin: int | None, actor: str, key: str | None, fingerprint: str
+    ) -> dict[str, Any]:
+        parts = self._parts
+        policy = parts.defaults.with_overrides(draft.overrides)
+        port = await self._bind(draft, policy, pin)
+        int_port = self._internal.take()
+        try:
+            service = dataclasses.replace(draft, port=port, int_port=int_port)
+            body = self.first_view(service, policy).as_json()
+            event = parts.feed.draft(
+                "service.created",
+                actor,
+                f"{service.name} leases {service.protocol.value} port {port}",
+                service.name,
+                port=port,
+                protocol=service.protocol.value,
+            )
+            reply = SaveReply(key, fingerprint, body) if key is not None else None
+            await parts.journal.commit(event, SaveService(service), *([reply] if reply else []))
+        except BaseException:
+            parts.plane.close_port(draft.id, Reason.SERVICE_DELETED)
+            self._ports.withdraw(port)
+            self._internal.release(int_port)
+            raise
+        if reply is not None:
+            self._replies.remember(reply)
+        parts.registry.add(service, policy)
+        parts.plane.open(service.id)
+        return body
+
+    async def _bind(self, draft: Service, policy: Policy, pin: int | None) -> int:
+        """Bind a port and lease it, in one go as far as others can see."""
+        parts = self._parts
+        if pin is None:
+            opening = self._bindings.any(
+                lambda port: parts.opening(dataclasses.replace(draft, port=port), policy),
+                avoid=self._local_backend_ports(),
+            )
+            self._ports.lease(opening.port)
+            return opening.port
+        port = self._ports.check_pin(pin, time.monotonic())
+        if port in self._local_backend_ports():
+            raise Refused(
+                f"port {port} is where a backend on this machine listens; choose another, or none", code="port_taken"
+            )
+        self._ports.lease(port)
+        try:
+            await self._bindings.pinned(parts.opening(dataclasses.replace(draft, port=port), policy))
+        except BaseException:
+            self._ports.withdraw(port)
+            raise
+        return port
+
+    def first_view(self, service: Service, policy: Policy) -> ServiceView:
+        """A service as it is when it has just been created."""
+        listen = self._parts.listen_address(service.exposure)
+        return ServiceView(service, Status.READY, None, listen, policy, (), ServiceCounters())
+
+
+def _said(value: Any) -> str:
+    return "default" if value is None else str(value)
+
+
+def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "value", value) for name, value in changes.items()}

@@ -1,0 +1,340 @@
+"""The node: the only writer of what is leased and who serves it.
+
+Every change goes the same way: *plan* (decide, refuse what is wrong; nothing has happened yet), *bind* (take what the
+system may refuse), *commit* (make it durable), *apply* (memory, data plane). ``Leasing`` does that for services
+and ``Backing`` for backends; what both share are ``Parts``. Reading is synchronous and touches no disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import structlog
+
+from harbor import __version__
+from harbor.config import Config
+from harbor.dataplane.plane import DataPlane
+from harbor.dataplane.sockets import is_local
+from harbor.errors import Invalid, NotFound
+from harbor.model import (
+    Address,
+    BackendView,
+    Opening,
+    PortsView,
+    Service,
+    ServiceView,
+    ServiceWish,
+    SessionQuery,
+    SessionView,
+    State,
+    Status,
+)
+from harbor.node.backing import Backing
+from harbor.node.binding import Bindings
+from harbor.node.feed import EventFeed
+from harbor.node.journal import Journal
+from harbor.node.leasing import Leasing
+from harbor.node.locks import Locks
+from harbor.node.parts import NODE, Parts
+from harbor.node.replies import Replies
+from harbor.policy.admission import Admission
+from harbor.policy.naming import shown
+from harbor.policy.ports import InternalPorts, Ports
+from harbor.policy.registry import Registry
+from harbor.store import Store
+
+log = structlog.get_logger("harbor.node")
+
+LOOK_FOR_IDLE: Final = 0.05  # seconds between looks at whether the last session has ended, while the node stops
+
+
+class Node:
+    """A running node. Made inside a running event loop, ``start`` puts back what the store holds.
+
+    Closing: ``stop(within)`` takes no more sessions, gives those that live so many seconds, and writes what is
+    left; the store stays its maker's.
+
+    Errors: what is refused raises a ``HarborError`` with its code, and nothing has changed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        *,
+        source_ports: bytes | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        self.config = config
+        self.events = EventFeed()
+        self.api_addresses: set[Address] = set()  # where this node's own API listens: never a backend
+        self._warnings = warnings
+        self._started = time.time()
+        self._store = store
+        self._hurried = False
+        self._ports = Ports(config.ports.spans, config.ports.reserved, config.ports.quarantine)
+        self._internal = InternalPorts()
+        self._replies = Replies()
+        self._plane = DataPlane(asyncio.get_running_loop(), self, source_ports=source_ports)
+        registry, locks = Registry(), Locks()
+        self._parts = Parts(
+            config=config,
+            defaults=config.defaults.policy(),
+            registry=registry,
+            plane=self._plane,
+            feed=self.events,
+            locks=locks,
+            journal=Journal(store, self.events, registry, locks),
+            admission=Admission(
+                config.backends.networks,
+                api=self.api_addresses,
+                listeners=self._plane.listening,
+                is_local=lambda ip: is_local(str(ip)),
+            ),
+        )
+        self._backing = Backing(self._parts)
+        self._bindings = Bindings(self._plane, self._ports, self._healed)
+        self._leasing = Leasing(
+            self._parts, self._ports, self._internal, self._bindings, self._replies, self._backing.local_ports
+        )
+
+    # Life
+
+    def start(self) -> None:
+        """Put back services, backends and rests as they were stored, and open the ports."""
+        snapshot = self._store.load()
+        parts, now = self._parts, time.monotonic()
+        self.events.restore(snapshot.events)
+        self._replies.restore(snapshot.replies)
+        for service in snapshot.services:
+            parts.registry.add(service, parts.defaults.with_overrides(service.overrides))
+            self._ports.adopt(service.port)
+            self._internal.claim(service.int_port)
+        for saved in snapshot.backends:
+            self._backing.restore(saved)
+        for port in snapshot.resting:
+            self._ports.rest(port, now)
+        for service in snapshot.services:
+            if not self._ports.is_leasable(service.port):
+                log.warning("port.outside_ranges", service=service.name, port=service.port)
+            opening = parts.opening(service, parts.registry.policy(service.id))
+            if self._bindings.try_bind(opening):
+                self._serve(service.id)
+            else:
+                reason = self._bindings.reason(service.id)
+                message = f"{service.name}: {reason}"
+                parts.journal.note(parts.feed.draft("service.degraded", NODE, message, service.name, port=service.port))
+        self._backing.apply(())
+        self._wake_ports()
+
+    async def stop(self, within: float) -> None:
+        """Take no more connections, wait up to ``within`` seconds for those that live, then end them.
+
+        UDP is served to the end and not waited for: a flow loses nothing by being made anew after a restart.
+        """
+        self._wake_timer.cancel()
+        if self._parts.under_way:
+            await asyncio.gather(*self._parts.under_way, return_exceptions=True)
+        self.events.close()
+        await self._bindings.close()
+        self._plane.stop_listening()
+        end = time.monotonic() + within
+        while self._plane.connection_count() and time.monotonic() < end and not self._hurried:  # noqa: ASYNC110 - relays count, they do not call
+            await asyncio.sleep(LOOK_FOR_IDLE)
+        await self._backing.close()
+        self._plane.close()
+        await self._parts.journal.close()
+
+    def hurry(self) -> None:
+        """Let ``stop`` wait no longer."""
+        self._hurried = True
+
+    # Services
+
+    async def create_service(
+        self, wish: ServiceWish, *, actor: str, key: str | None = None, fingerprint: str = ""
+    ) -> tuple[dict[str, Any], bool]:
+        """Lease a port; returns the service as JSON, and False if this answers an earlier request again.
+
+        Errors: ``name_invalid``, ``service_exists``, ``port_invalid``, ``port_out_of_range``, ``port_leased``,
+        ``port_resting``, ``port_reserved``, ``port_taken``, ``ports_exhausted``, ``policy_invalid``,
+        ``idempotency_key_reused``, ``store_failed`` ...
+        """
+        return await self._parts.to_the_end(self._leasing.create(wish, actor, key, fingerprint))
+
+    async def update_service(self, ref: str, changes: Mapping[str, Any], *, actor: str) -> ServiceView:
+        """Change policy fields; None means the node's default again. Live sessions stay."""
+        return self._view(await self._parts.to_the_end(self._leasing.update(ref, changes, actor)))
+
+    async def delete_service(self, ref: str, *, actor: str) -> None:
+        """Give back a port. Errors: ``service_not_found``."""
+        await self._parts.to_the_end(self._leasing.delete(ref, actor))
+
+    def services(self) -> list[ServiceView]:
+        """All services, by name."""
+        return [self._view(service) for service in self._parts.registry.services()]
+
+    def service(self, ref: str) -> ServiceView:
+        """One service, by name or id. Errors: ``service_not_found``."""
+        return self._view(self._parts.registry.find(ref))
+
+    # Backends
+
+    async def put_backend(
+        self,
+        ref: str,
+        backend_id: str,
+        *,
+        host: str,
+        port: int,
+        ttl: float | None = None,
+        instance: str | None = None,
+        actor: str,
+    ) -> tuple[BackendView, bool]:
+        """Register a backend, or renew its lease; returns it, and whether it is new.
+
+        Errors: ``name_invalid``, ``host_invalid``, ``port_invalid``, ``ttl_invalid``, ``backend_not_allowed``,
+        ``backend_is_api``, ``backend_is_harbor``, ``service_not_found``, ``store_failed``.
+        """
+        change = self._backing.put(ref, backend_id, host=host, port=port, ttl=ttl, instance=instance, actor=actor)
+        created = await self._parts.to_the_end(change)
+        return self._backend(ref, backend_id), created
+
+    async def remove_backend(self, ref: str, backend_id: str, *, actor: str) -> None:
+        """Deregister a backend. Errors: ``backend_not_found``."""
+        await self._parts.to_the_end(self._backing.remove(ref, backend_id, actor))
+
+    async def drain_backend(self, ref: str, backend_id: str, *, actor: str) -> BackendView:
+        """Give a backend no new sessions. Errors: ``backend_not_found``."""
+        await self._parts.to_the_end(self._backing.drain(ref, backend_id, actor))
+        return self._backend(ref, backend_id)
+
+    # Sessions
+
+    def sessions(self, query: SessionQuery) -> list[tuple[SessionView, str]]:
+        """The live sessions that match, oldest first, each with its service's name. ``service_id`` may be a name."""
+        views = self._plane.sessions(self._understood(query))
+        names = {service.id: service.name for service in self._parts.registry.services()}
+        return [(view, names[view.service_id]) for view in views]
+
+    def kill(self, query: SessionQuery, *, actor: str) -> int:
+        """End the sessions that match; returns how many."""
+        understood = self._understood(query)
+        count = self._plane.kill(understood)
+        if count:
+            name = None if query.service_id is None else self._parts.registry.find(query.service_id).name
+            event = self.events.draft("sessions.killed", actor, f"{count} session(s) ended", name, count=count)
+            self._parts.journal.note(event)
+        return count
+
+    # The node itself
+
+    def ports(self) -> PortsView:
+        """The ports of this node: which are used, by whom, and which rest."""
+        now = time.monotonic()
+        return PortsView(
+            ranges=self.config.ports.ranges,
+            total=self._ports.total,
+            free=self._ports.free(now),
+            used={service.port: service.name for service in self._parts.registry.services()},
+            resting=self._ports.resting(now),
+            reserved=self._ports.reserved,
+            warnings=self._warnings,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The node as ``GET /v1/node`` shows it."""
+        node, views = self.config.node, self.services()
+        backends = [backend for view in views for backend in view.backends]
+        descriptors = self._plane.descriptors
+        return {
+            "id": node.id,
+            "version": __version__,
+            "host": node.host,
+            "hostname": node.hostname or node.host,
+            **({"ext_host": node.ext_host} if node.ext_host else {}),
+            **({"ext_hostname": node.ext_hostname} if node.ext_hostname else {}),
+            "started": self._started,
+            "uptime": time.time() - self._started,
+            "services": len(views),
+            "degraded": [{"name": v.service.name, "reason": v.reason} for v in views if v.status is Status.DEGRADED],
+            "backends": {state.value: sum(b.state is state for b in backends) for state in State},
+            "sessions": self._plane.session_count(),
+            "limits": {"session_descriptors": descriptors.limit, "used": descriptors.used},
+            "problems": self.problems(),
+            "warnings": list(self._warnings),
+        }
+
+    def problems(self) -> list[str]:
+        """Why the node cannot do all of its job now; empty when it is ready."""
+        failure = self._parts.journal.failure
+        paused = self._plane.paused
+        return [
+            *([f"the state cannot be written: {failure}"] if failure else []),
+            *([f"{paused} port(s) wait for descriptors: RLIMIT_NOFILE is used up"] if paused else []),
+        ]
+
+    # What the data plane, the healer and time say
+
+    def backend_failed(self, service_id: str, backend_id: str, address: Address, detail: str) -> None:
+        """A dial failed, or a datagram was refused. Late news of an earlier instance is ignored."""
+        routes = self._parts.registry.routes(service_id)
+        if any(route.backend_id == backend_id and route.address == address for route in routes):
+            self._backing.failed(service_id, backend_id, detail)
+
+    def _healed(self, opening: Opening) -> None:
+        self._plane.set_policy(opening.service_id, self._parts.registry.policy(opening.service_id))
+        self._serve(opening.service_id)
+        message = f"{opening.name}: port {opening.port} is open"
+        self._parts.journal.note(self.events.draft("service.healed", NODE, message, opening.name, port=opening.port))
+
+    def _serve(self, service_id: str) -> None:
+        self._plane.open(service_id)
+        self._backing.route(service_id)
+
+    def _wake_ports(self) -> None:
+        rested = self._ports.rested(time.monotonic())
+        if rested:
+            self._parts.journal.wake(rested)
+        self._wake_timer = asyncio.get_running_loop().call_later(1.0, self._wake_ports)
+
+    # Views
+
+    def _view(self, service: Service) -> ServiceView:
+        parts = self._parts
+        reason = self._bindings.reason(service.id)
+        counters = self._plane.counters(service.id)
+        return ServiceView(
+            service=service,
+            status=Status.READY if reason is None else Status.DEGRADED,
+            reason=reason,
+            listen=parts.listen_address(service.exposure),
+            policy=parts.registry.policy(service.id),
+            backends=parts.registry.backends(service.id, time.monotonic(), time.time(), counters.active_by_backend),
+            counters=counters,
+        )
+
+    def _backend(self, ref: str, backend_id: str) -> BackendView:
+        view = self.service(ref)
+        for backend in view.backends:
+            if backend.id == backend_id:
+                return backend
+        raise NotFound(f"backend {backend_id} of service {view.service.name} has gone", code="backend_not_found")
+
+    def _understood(self, query: SessionQuery) -> SessionQuery:
+        if query.client is not None:
+            try:
+                ipaddress.ip_network(query.client, strict=False)
+            except ValueError:
+                raise Invalid(
+                    f"client {shown(query.client)} is neither an address nor a network like 192.0.2.0/24",
+                    code="client_invalid",
+                ) from None
+        if query.service_id is None:
+            return query
+        return replace(query, service_id=self._parts.registry.find(query.service_id).id)

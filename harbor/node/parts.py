@@ -1,0 +1,53 @@
+"""What the rooms of the node share: its memory, its data plane, its journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from harbor.config import Config
+from harbor.dataplane.plane import DataPlane
+from harbor.model import Exposure, Opening, Policy, Service
+from harbor.node.feed import EventFeed
+from harbor.node.journal import Journal
+from harbor.node.locks import Locks
+from harbor.policy.admission import Admission
+from harbor.policy.registry import Registry
+
+NODE: Final = "node"  # the actor of what nobody asked for
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Parts:
+    """One of each, made by ``Node``. ``under_way`` keeps changes alive whose caller has gone."""
+
+    config: Config
+    defaults: Policy
+    registry: Registry
+    plane: DataPlane
+    feed: EventFeed
+    locks: Locks
+    journal: Journal
+    admission: Admission
+    under_way: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def listen_address(self, exposure: Exposure) -> str:
+        """Where services of this exposure listen."""
+        listen = self.config.listen
+        return listen.public if exposure is Exposure.PUBLIC else listen.private
+
+    def opening(self, service: Service, policy: Policy) -> Opening:
+        """The listener that the service needs."""
+        host = self.listen_address(service.exposure)
+        return Opening(service.id, service.name, service.protocol, host, service.port, policy)
+
+    async def to_the_end(self, change: Coroutine[Any, Any, T]) -> T:
+        """Carry a change through even if its caller goes away half way."""
+        task = asyncio.get_running_loop().create_task(change)
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.discard)
+        return await asyncio.shield(task)
