@@ -315,6 +315,13 @@ def test_a_drained_backend_without_a_lease_comes_back_when_it_registers() -> Non
     assert put(made, backend("b1", ttl=5), now=3.0).effects != ()
 
 
+def test_a_drained_backend_that_gives_up_its_lease_comes_back() -> None:
+    made = registry("b1", ttl=20)
+    made.drain("s", "b1", 0.0)
+    assert not put(made, backend("b1"), now=1.0).renewed
+    assert (up(made), made.next_deadline()) == (["b1"], None)
+
+
 def test_a_drained_backend_that_renews_its_lease_stays_drained() -> None:
     made = registry("b1", "b2", ttl=20)
     made.drain("s", "b1", 0.0)
