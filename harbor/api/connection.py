@@ -27,7 +27,7 @@ class Connection(HttpToolsProtocol):
     _in_head = True
     _heads = 0  # how many were complete
     _pending = 0  # bytes of a head that is not complete
-    _head_size = 0  # bytes of the headers understood so far
+    _head_size = 0  # bytes of the head understood so far
     _leftover = 0
 
     def abort(self) -> None:
@@ -54,11 +54,13 @@ class Connection(HttpToolsProtocol):
         cast("dict[str, Any]", self.scope)["harbor.connection"] = self
         self._head_size = self._leftover = 0
 
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
-        self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
-            raise _head_too_large()  # the parser stops and asks for a refusal
+        self._count(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -82,6 +84,11 @@ class Connection(HttpToolsProtocol):
             self._refuse(_head_too_large())
         else:
             self._refuse(HarborError("this is not a valid HTTP/1.1 request", code="http_invalid", status=400))
+
+    def _count(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > MAX_HEAD:
+            raise _head_too_large()  # the parser stops and asks for a refusal
 
     def _refuse(self, error: HarborError) -> None:
         """Answer what the application never got to see, and close."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
 from starlette.responses import JSONResponse, Response
@@ -11,11 +11,9 @@ from harbor.api import pages
 from harbor.api.context import ActingNode
 from harbor.api.events import EventStream
 from harbor.api.replies import EventReply, HealthReply, PortsReply, replies
-from harbor.api.requests import EventParams
+from harbor.api.requests import LARGEST_ID, EventParams
 from harbor.errors import Invalid
 from harbor.model.views import event_json
-
-LARGEST_ID: Final = 2**63 - 1
 
 router = APIRouter(tags=["node"])
 
@@ -51,12 +49,14 @@ async def list_events(
     return pages.page(request, [event_json(event) for event in shown], following)
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses=replies(200, HealthReply, "The process answers"))
 async def get_health() -> Response:
     """Whether the process answers at all. Needs no token."""
     return JSONResponse({"status": "ok"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=replies(200, HealthReply, "The node can do its work", 503))
 async def get_readiness(node: ActingNode) -> Response:
     """Whether the node can take changes, and what keeps it from that. Needs no token."""

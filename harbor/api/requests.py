@@ -34,6 +34,7 @@ from harbor.model import Exposure, Policy, Protocol, Removal, ServiceWish, Tls
 from harbor.model.policy import BOUNDS, FIELDS, check_overrides
 
 PAGE: Final = 100  # members of a collection that one reply holds unless asked otherwise
+LARGEST_ID: Final = 2**63 - 1  # of an event; the store keeps 64 bits
 LONGEST_PAGE: Final = 1000  # building more in one go would hold up the data path
 
 # PATCH names them in its refusal: "no such member" would send the reader looking for a typing error.
@@ -152,7 +153,7 @@ class EventQuery(Strict):
     """Which events."""
 
     limit: int = Field(PAGE, ge=1, le=LONGEST_PAGE)
-    after: int | None = Field(None, ge=0, description="the id of the last event that is known")
+    after: int | None = Field(None, ge=0, le=LARGEST_ID, description="the id of the last event that is known")
 
 
 def _network(text: str | None) -> str | None:

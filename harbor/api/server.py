@@ -53,6 +53,7 @@ class ApiServer:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # its warnings are about clients: anybody could fill the log
             access_log=False,
             proxy_headers=False,
             limit_concurrency=MOST_CONNECTIONS,
