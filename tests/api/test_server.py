@@ -68,6 +68,16 @@ async def test_ipv6_is_served(tmp_path: Path) -> None:
         await server.stop(1)
 
 
+async def test_replies_do_not_wait_for_acknowledgements(api: RunningApi) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readline()
+    (connection,) = api.server._state.connections
+    accepted = connection.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    writer.close()
+
+
 # The Unix socket
 
 
