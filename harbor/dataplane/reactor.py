@@ -63,6 +63,7 @@ class Reactor:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._ready: list[Callable[[], None]] = []
+        self.polls = 0
         self.held = 0  # bytes that streams keep for slow readers
         self._discarded: list[Closable] = []
         self._turning = False
@@ -116,6 +117,7 @@ class Reactor:
         for _ in range(POLLS):
             if self._ready:
                 self._run_ready()
+            self.polls += 1
             news = poll(0, BATCH)
             for fd, events in news:
                 handler = handlers.get(fd)
