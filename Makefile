@@ -24,11 +24,11 @@ suite: $(STAMP)  ## every test
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
 
 test-all:  ## the suite on every Python that is installed and new enough, each in its own environment
-	@set -e; for python in $$(./.ci/pythons); do \
+	@failed=; for python in $$(./.ci/pythons); do \
 		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		echo "== Python $$version ($$python)"; \
-		$(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$version suite; \
-	done
+		$(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$version suite || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "failed on Python:$$failed" >&2; exit 1; }
 
 check: $(STAMP)  ## ruff, mypy, bandit
 	$(BIN)/ruff check .
@@ -58,8 +58,9 @@ clean:  ## away with everything that was made
 # Harbor itself is installed without build isolation, so that nothing outside the lock is ever fetched.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' 2>/dev/null || { \
-		echo "Harbor needs Python 3.11.5 or newer (CVE-2023-40217); $(PYTHON) is $$($(PYTHON) -V 2>&1 | head -n 1)." >&2; \
-		echo "Name another one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+		echo "Harbor needs Python 3.11.5 or newer (CVE-2023-40217); $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo missing)." >&2; \
+		better=$$(./.ci/pythons | sed -n 1p); \
+		echo "Name another one: make PYTHON=$${better:-/path/to/python3.12} $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
