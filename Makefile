@@ -41,7 +41,8 @@ fmt: $(STAMP)  ## format, and fix what can be fixed
 	$(BIN)/ruff format .
 
 docs: $(STAMP)  ## the documentation, in docs/_build/html
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 pages: $(STAMP)  ## the pages and schema that are generated from the code
 	$(BIN)/python -m harbor.config.schema docs/harbor.schema.json
