@@ -38,7 +38,7 @@ LARGEST_ID: Final = 2**63 - 1  # of an event; the store keeps 64 bits
 LONGEST_PAGE: Final = 1000  # building more in one go would hold up the data path
 
 # PATCH names them in its refusal: "no such member" would send the reader looking for a typing error.
-FIXED: Final = ("name", "protocol", "port", "tls", "plan")
+FIXED: Final = ("name", "protocol", "port", "exposure", "tls", "plan")
 
 
 class Strict(BaseModel):
@@ -80,8 +80,6 @@ class _ServiceHead(Strict):
 
 
 class _ServiceChange(Strict):
-    exposure: Literal["public", "private"] | None = None
-
     @model_validator(mode="before")
     @classmethod
     def _nothing_fixed(cls, value: Any) -> Any:
@@ -92,10 +90,7 @@ class _ServiceChange(Strict):
 
     def changes(self) -> dict[str, Any]:
         """The members that were sent; null gives a policy back to the node's default."""
-        changes = self.model_dump(exclude_unset=True)
-        if self.exposure is None:
-            changes.pop("exposure", None)
-        return changes
+        return self.model_dump(exclude_unset=True)
 
 
 def _policy_field(name: str) -> Any:

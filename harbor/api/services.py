@@ -64,7 +64,7 @@ async def change_service(
     service: str,
     body: Annotated[Any, Depends(body_of(ServicePatch))],
 ) -> Response:
-    """Change policy or exposure; a policy set to null follows the node's default again. Sessions live on."""
+    """Change the policy; a member set to null follows the node's default again. Sessions live on."""
     view = await node.update_service(service, body.changes(), actor=actor)
     return JSONResponse(view.as_json())
 

@@ -102,16 +102,15 @@ async def test_F03_deleting_what_is_unknown_or_gone_is_404_and_frees_once(api: R
 
 async def test_a_policy_changes_and_returns_to_the_default(api: RunningApi) -> None:
     await api.tcp("POST", "/v1/services", {"name": "a", "max_sessions": 5})
-    changed = await api.tcp("PATCH", "/v1/services/a", {"idle_timeout": 30, "exposure": "public"})
+    changed = await api.tcp("PATCH", "/v1/services/a", {"idle_timeout": 30})
     assert changed.status == 200
     assert changed.body["policy"]["idle_timeout"] == 30
-    assert changed.body["exposure"] == "public"
     back = await api.tcp("PATCH", "/v1/services/a", {"max_sessions": None})
     assert back.body["policy"]["max_sessions"] == 10_000
     assert back.body["policy"]["idle_timeout"] == 30
 
 
-@pytest.mark.parametrize("name", ["name", "protocol", "port", "tls", "plan"])
+@pytest.mark.parametrize("name", ["name", "protocol", "port", "exposure", "tls", "plan"])
 async def test_what_makes_a_service_does_not_change(api: RunningApi, name: str) -> None:
     await api.tcp("POST", "/v1/services", {"name": "a"})
     answer = await api.tcp("PATCH", "/v1/services/a", {name: "x"})

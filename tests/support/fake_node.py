@@ -122,10 +122,8 @@ class FakeNode:
 
     async def update_service(self, ref: str, changes: Mapping[str, Any], *, actor: str) -> ServiceView:
         old = self._registry.find(ref)
-        policy = dict(changes)
-        exposure = Exposure(policy.pop("exposure", old.exposure))
-        overrides = {name: value for name, value in {**old.overrides, **policy}.items() if value is not None}
-        new = dataclasses.replace(old, exposure=exposure, overrides=overrides)
+        overrides = {name: value for name, value in {**old.overrides, **changes}.items() if value is not None}
+        new = dataclasses.replace(old, overrides=overrides)
         self._registry.replace(new, self.config.defaults.policy().with_overrides(overrides))
         self.events.add("service.updated", actor, f"{old.name} changed", old.name)
         return self.service(old.id)

@@ -1,0 +1,57 @@
+"""How commands end: exit 0 done, 1 refused or not reached, 2 used wrongly; one line on stderr says why."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from harbor.cli.output import clean
+
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it
+PIPE_CLOSED: Final = 141  # 128 + SIGPIPE
+
+
+class Failed(click.ClickException):
+    """The command was understood and could not be done."""
+
+    exit_code = 1
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"harbor: {clean(self.message)}", file=file or sys.stderr)
+
+
+class Commands(click.Group):
+    """A group whose commands are listed in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """A command by its name; a name that is none gets the nearest as an answer."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], self.commands, n=1)
+            meant = f"did you mean {close[0]}?" if close else "harbor --help lists them"
+            ctx.fail(f"there is no command {clean(args[0])!r}; {meant}")
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command and exit, as the top of this module says."""
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(*args, **extra)
+            sys.stdout.flush()
+        except click.ClickException as exc:
+            exc.show()
+            code = exc.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read the output has enough. Nothing is left to flush at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = PIPE_CLOSED
+        sys.exit(code if isinstance(code, int) else 0)

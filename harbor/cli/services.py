@@ -1,0 +1,181 @@
+"""Commands for services: ask for a port, look at it, change it, give it back."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harbor.cli.client import pages, segment, send
+from harbor.cli.options import config_option, given, json_option, policy_options
+from harbor.cli.output import address, print_fields, print_json, print_table, say, size
+from harbor.model.policy import FIELDS
+
+
+@click.command("create-service")
+@click.argument("words", nargs=-1, required=True, metavar="[harbor] NAME")
+@click.option("--port", type=click.IntRange(1, 65535), help="This very port; without it the node chooses.")
+@click.option("--protocol", type=click.Choice(["tcp", "udp", "both"]), help="Wins over what the name says.")
+@click.option("--public/--private", "public", default=None, help="Where it listens: for the outside, or inside only.")
+@click.option("--plan", help="tcp, udp, both or https.")
+@click.option("--tls", type=click.Choice(["off", "node", "passthrough"]), help="Who ends TLS on the port.")
+@policy_options
+@json_option
+@config_option
+def create_service(
+    words: tuple[str, ...],
+    port: int | None,
+    protocol: str | None,
+    public: bool | None,
+    plan: str | None,
+    tls: str | None,
+    as_json: bool,
+    config: Path | None,
+    **policy: Any,
+) -> None:
+    """Lease a port under a name.
+
+    What the name begins with sets the protocol: udp..., both... or multi... (TCP and UDP on one number); all else is
+    TCP. A name that ends in https asks for TLS.
+
+    \b
+    Examples:
+      harbor create-service my-port
+      harbor create-service harbor udp-game
+      harbor create-service dns --protocol both --port 30053
+      harbor create-service web --max-sessions 500 --idle-timeout 600
+    """
+    if len(words) > 2 or (len(words) == 2 and words[0] != "harbor"):
+        raise click.UsageError("one name is needed, like harbor create-service my-port")
+    exposure = None if public is None else ("public" if public else "private")
+    wish = {"name": words[-1], "port": port, "protocol": protocol, "exposure": exposure, "plan": plan, "tls": tls}
+    wish = {name: value for name, value in wish.items() if value is not None} | given(policy)
+    # With the key, a request whose answer was lost can be sent again without leasing a second port.
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    made = send(config, "POST", "/v1/services", wish, headers=key, tries=2).body
+    if as_json:
+        print_json(made)
+        return
+    say(f"created {made['name']}: {made['protocol']} port {made['port']}, {made['exposure']}")
+    if made["status"] != "ready":
+        say(f"its port is not open yet: {made.get('reason')}")
+
+
+@click.command()
+@json_option
+@config_option
+def services(as_json: bool, config: Path | None) -> None:
+    """List the services of the node.
+
+    \b
+    Examples:
+      harbor services
+      harbor services --json
+    """
+    found = list(pages(config, "/v1/services"))
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            service["name"],
+            service["protocol"],
+            service["port"],
+            service["exposure"],
+            _status(service),
+            _up(service["backends"]),
+            service["sessions"]["active"],
+        )
+        for service in found
+    ]
+    headings = ("name", "protocol", "port", "exposure", "status", "backends up", "sessions")
+    print_table(headings, rows, "no services yet; harbor create-service NAME makes one")
+
+
+@click.command()
+@click.argument("name")
+@json_option
+@config_option
+def service(name: str, as_json: bool, config: Path | None) -> None:
+    """Show one service, by name or id.
+
+    \b
+    Example:
+      harbor service my-port
+    """
+    found = send(config, "GET", f"/v1/services/{segment(name)}").body
+    if as_json:
+        print_json(found)
+        return
+    fields = {
+        "name": found["name"],
+        "id": found["id"],
+        "status": _status(found),
+        "protocol": found["protocol"],
+        "listens on": address(found["listen"], found["port"]),
+        "int_port": found["int_port"],
+        "exposure": found["exposure"],
+        "tls": found["tls"],
+        "plan": found["plan"] or "-",
+        "sessions": f"{found['sessions']['active']} now, {found['sessions']['opened']} opened",
+        "traffic": f"{size(found['bytes']['in'])} in, {size(found['bytes']['out'])} out",
+        "ended": _counts(found["closed"]),
+        "dropped": _counts(found["dropped"]),
+        "backends": ", ".join(f"{one['id']} ({one['state']})" for one in found["backends"]) or "none",
+    }
+    print_fields(fields | {name: found["policy"][name] for name in FIELDS})
+
+
+@click.command("update-service")
+@click.argument("name")
+@policy_options
+@click.option("--reset", multiple=True, type=click.Choice(FIELDS), help="Follow the node's default again; repeatable.")
+@json_option
+@config_option
+def update_service(name: str, reset: tuple[str, ...], as_json: bool, config: Path | None, **policy: Any) -> None:
+    """Change the policy of a service. Live sessions stay.
+
+    \b
+    Examples:
+      harbor update-service my-port --idle-timeout 600
+      harbor update-service my-port --reset idle_timeout
+    """
+    changes = given(policy) | dict.fromkeys(reset)
+    if not changes:
+        raise click.UsageError("nothing to change; give at least one option")
+    changed = send(config, "PATCH", f"/v1/services/{segment(name)}", changes).body
+    if as_json:
+        print_json(changed)
+    else:
+        say(f"changed {changed['name']}: " + ", ".join(f"{field} {changed['policy'][field]}" for field in changes))
+
+
+@click.command("delete-service")
+@click.argument("name")
+@config_option
+def delete_service(name: str, config: Path | None) -> None:
+    """Give a port back.
+
+    The sessions of the service end; its port rests before another service gets it.
+
+    \b
+    Example:
+      harbor delete-service my-port
+    """
+    send(config, "DELETE", f"/v1/services/{segment(name)}")
+    say(f"deleted {name}")
+
+
+def _status(service: dict[str, Any]) -> str:
+    reason = service.get("reason")
+    return service["status"] if reason is None else f"{service['status']}: {reason}"
+
+
+def _up(backends: list[dict[str, Any]]) -> str:
+    return f"{sum(backend['state'] == 'up' for backend in backends)}/{len(backends)}"
+
+
+def _counts(counted: dict[str, int]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in counted.items() if count) or "none"
