@@ -29,7 +29,8 @@ READ_WRITE: Final = READ | WRITE
 PEER_ENDED: Final = select.EPOLLRDHUP
 HUNG_UP: Final = select.EPOLLHUP
 FAILED: Final = select.EPOLLERR
-STREAM_EDGES: Final = READ_WRITE | PEER_ENDED | select.EPOLLET
+URGENT: Final = select.EPOLLPRI
+STREAM_EDGES: Final = READ_WRITE | PEER_ENDED | URGENT | select.EPOLLET
 DATAGRAM_EDGES: Final = READ | select.EPOLLET
 
 # One buffer for all reads: 512 KiB is where bulk throughput stops rising (docs/performance.md).

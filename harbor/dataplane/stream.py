@@ -11,6 +11,7 @@ Everything else goes through ``Stream.on_news``.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,7 @@ from harbor.dataplane.reactor import (
     READ,
     READ_WRITE,
     SLICES,
+    URGENT,
     WRITE,
     Reactor,
 )
@@ -49,7 +51,7 @@ class Stream:
         self.other: Stream | None = None
         self.held: memoryview | None = None
         self.moved = 0
-        self.ending = False  # the source's end is known to be near: read until it shows
+        self.ending = False  # a short read proves nothing: an end is due, or urgent data stops reads at its mark
         self.ended = False  # end of file was read and passed on
         self.fault: OSError | None = None  # what a send towards our source failed with
         self.queued = False
@@ -61,11 +63,14 @@ class Stream:
             return
         if events & WRITE and other.held is not None:
             other.flush()
-        if events & (PEER_ENDED | HUNG_UP | FAILED):
+        if events & (PEER_ENDED | HUNG_UP | FAILED | URGENT):
             self.ending = True
             if events & FAILED and (self.held is not None or self.ended):
-                self.broke()
-                return
+                if self.fault is None:
+                    self.fault = OSError(other.sink.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), "found dead")
+                if self.ended or not self.is_whole():
+                    self.broke()
+                    return
         if events & ~WRITE:
             self.pump()
 
@@ -149,7 +154,7 @@ class Stream:
         other = self.other
         if other is None:
             return
-        if self.fault is not None:
+        if self.fault is not None and not self.is_whole():
             self.broke()
             return
         self.ended = True
@@ -161,6 +166,9 @@ class Stream:
             self.sink.shutdown(socket.SHUT_WR)
         except OSError as error:
             self.refused(error)
+            return
+        if self.fault is not None:
+            self.broke()
 
     def refused(self, error: OSError) -> None:
         """The sink is dead. What it sent before it died is still in its socket and is passed on first."""
@@ -168,12 +176,20 @@ class Stream:
         if other is None:
             return
         self.session.clear = False
-        other.fault = error
+        if other.fault is None:
+            other.fault = error
         other.ending = True
-        if other.held is not None or other.ended:
+        if other.ended or (other.held is not None and not other.is_whole()):
             other.broke()
         else:
             other.pump()
+
+    def is_whole(self) -> bool:
+        """Whether the dead source is a backend that had ended before it was reset: its answer lacks nothing.
+
+        The kernel then says EPIPE where it says ECONNRESET else (tcp_reset), and the end is still there to be read.
+        """
+        return self is self.session.outbound and self.fault is not None and self.fault.errno == errno.EPIPE
 
     def broke(self) -> None:
         """The source was reset, or was found dead."""
