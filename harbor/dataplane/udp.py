@@ -35,6 +35,9 @@ SWEEP: Final = 1.0  # seconds between looks for idle flows, at most
 ANCILLARY: Final = 64  # bytes; room for one in6_pktinfo
 Ancillary = list[tuple[int, int, bytes]]
 
+# Errors of connect() that say something about the backend. All others are this machine's own trouble.
+BACKENDS_FAULT: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
+
 DROPS: Final = {
     errno.EMSGSIZE: Drop.OVERSIZE,
     errno.ECONNREFUSED: Drop.BACKEND_REFUSED,
@@ -151,7 +154,7 @@ class UdpPort:
         tally.datagrams_in += flow.datagrams_in
         tally.datagrams_out += flow.datagrams_out
         flow.slot.active -= 1
-        late = _unread(flow.backend, self.reactor)
+        late = _unread(flow.backend)
         if late:
             tally.dropped[Drop.LATE_REPLY] += late
         self.plane.descriptors.give(PER_UDP_FLOW)
@@ -175,7 +178,7 @@ class UdpPort:
         answered = False
         if flow is not None:
             answered = flow.answered
-            self.end(flow, Reason.PROMOTED)
+            self.end(flow, Reason.NO_BACKEND if self.primary is None else Reason.PROMOTED)
         if self.primary is None:
             self.tally.dropped[Drop.NO_BACKEND] += 1
             return None
@@ -206,7 +209,8 @@ class UdpPort:
         except OSError as error:
             backend.close()
             self.tally.dropped[Drop.UNREACHABLE] += 1
-            self._blame(slot, error)
+            if error.errno in BACKENDS_FAULT:
+                self._blame(slot, error)
             return None
         flow = UdpFlow(key, client, local, backend, slot, self.plane.next_session_id())
         slot.active += 1
@@ -348,12 +352,15 @@ def _reply_from(ancillary: Ancillary) -> Ancillary:
     return []
 
 
-def _unread(backend: Socket, reactor: Reactor) -> int:
-    """How many datagrams lie unread in a socket that is about to be closed."""
+def _unread(backend: Socket) -> int:
+    """How many datagrams lie unread in a socket that is about to be closed.
+
+    They do not go through the shared buffer: the datagram that makes a flow end may still be in it.
+    """
     count = 0
     while count < DATAGRAMS:
         try:
-            backend.recv_into(reactor.buffer, 1)
+            backend.recv(1)
         except BlockingIOError:
             break
         except OSError:
