@@ -8,6 +8,7 @@ from typing import Final
 
 RESERVE: Final = 256  # for the store, the API, logs, DNS and their like
 PER_TCP_SESSION: Final = 2
+PER_LINGERING: Final = 1  # of a TCP session's two, kept by a client that lingers
 PER_UDP_FLOW: Final = 1
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from harbor.dataplane.tcp import TcpSession
 
 CLIENT_LEFT_GRACE: Final = 1.0  # seconds left to a dial whose client has already sent its end and nothing else
+# A value of TCP_QUICKACK that sends the acknowledgement that is due and leaves the option off (tcp_sock_set_quickack).
+ACKNOWLEDGE_NOW: Final = 2
 
 # Errors of connect() that say something about the backend. All others are this machine's own trouble.
 BACKENDS_FAULT: Final = {
@@ -48,7 +50,7 @@ BACKENDS_FAULT: Final = {
 class Dial:
     """The search for a backend that takes a session: one attempt after another within ``connect_timeout``."""
 
-    __slots__ = ("attempt", "client_said", "deadline", "due", "outcome", "session", "slot", "tried")
+    __slots__ = ("attempt", "client_left", "client_said", "deadline", "due", "outcome", "session", "slot", "tried")
 
     def __init__(self, session: TcpSession) -> None:
         self.session = session
@@ -58,13 +60,14 @@ class Dial:
         self.slot: Slot | None = None
         self.attempt: Socket | None = None
         self.client_said = 0  # events of the client that came while it waited
+        self.client_left = False  # it said nothing and sent its end
         self.outcome: Reason | None = None
 
     def advance(self) -> None:
         """Dial backends in turn until an attempt is under way; end the session when nobody is left."""
         session = self.session
         listener = session.listener
-        while True:
+        while session.dial is self:  # whoever is told of a failure may end the session
             left = self.deadline - time.monotonic()
             if left <= 0:
                 session.end(self.outcome or Reason.CONNECT_TIMEOUT)
@@ -86,6 +89,7 @@ class Dial:
             self.session.end(Reason.CLIENT_RESET)
         elif events & (PEER_ENDED | HUNG_UP) and self._client_is_silent():
             # It may have left, or only have nothing to say and wait for a greeting.
+            self.client_left = True
             self.deadline = self.due = min(self.due, time.monotonic() + CLIENT_LEFT_GRACE)
 
     def on_backend_news(self, events: int) -> None:
@@ -99,13 +103,21 @@ class Dial:
             self._connected(attempt, events)
 
     def timed_out(self) -> None:
-        """The attempt has had its share of the time."""
-        self._failed(errno.ETIMEDOUT)
+        """The attempt has had its share of the time, or all that its client left to it."""
+        if self.attempt is None:
+            return
+        if self.client_left:
+            self.session.end(Reason.CLIENT_RESET)
+        else:
+            self._failed(errno.ETIMEDOUT)
+
+    def turn_away(self) -> None:
+        """The backend of the attempt under way is not wanted any more: go on to the next."""
+        self._drop_attempt()
+        self.advance()
 
     def cancel(self) -> None:
         """The session ends: stop dialling."""
-        listener = self.session.listener
-        listener.plane.dialling.pop(self, None)
         self.session.dial = None
         if self.attempt is not None:
             self._drop_attempt()
@@ -126,8 +138,8 @@ class Dial:
         slot.active += 1
         code = attempt.connect_ex((address.host, address.port))
         if code not in (0, errno.EINPROGRESS):
-            self._blame(code)
             self._drop_attempt()
+            self._blame(slot, code)
             return False
         listener.plane.watch_dial(self)
         listener.reactor.watch(attempt.fileno(), self.on_backend_news)
@@ -141,20 +153,22 @@ class Dial:
         session.connected(attempt, slot)
         # News that came while there was nowhere to send it will not come again.
         said, greeting = self.client_said & ~WRITE, events & ~WRITE
+        if not said:
+            # Nothing will carry the handshake's last acknowledgement soon, and who speaks first waits for it.
+            attempt.setsockopt(IPPROTO_TCP, TCP_QUICKACK, ACKNOWLEDGE_NOW)
         if said and session.inbound is not None:
             session.inbound.on_news(said)
         if greeting and session.outbound is not None:
             session.outbound.on_news(greeting)
 
     def _failed(self, code: int) -> None:
-        self.session.listener.plane.dialling.pop(self, None)
-        self._blame(code)
-        self._drop_attempt()
-        self.advance()
-
-    def _blame(self, code: int) -> None:
         slot = self.slot
         assert slot is not None
+        self._drop_attempt()
+        self._blame(slot, code)
+        self.advance()
+
+    def _blame(self, slot: Slot, code: int) -> None:
         self.outcome = BACKENDS_FAULT.get(code, Reason.CONNECT_FAILED)
         if code in BACKENDS_FAULT:
             detail = f"TCP connect to {slot.address}: {os.strerror(code)}"
@@ -167,6 +181,7 @@ class Dial:
         assert slot is not None
         slot.active -= 1
         self.attempt = self.slot = None
+        self.session.listener.plane.dialling.pop(self, None)
         self.session.reactor.discard(attempt.fileno(), attempt)
 
     def _client_is_silent(self) -> bool:

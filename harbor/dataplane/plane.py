@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
-from harbor.dataplane.budget import PER_UDP_FLOW, Descriptors
+from harbor.dataplane.budget import PER_TCP_SESSION, PER_UDP_FLOW, Descriptors
 from harbor.dataplane.dial import Dial
 from harbor.dataplane.reactor import Reactor
 from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, plain_address
@@ -121,10 +121,12 @@ class OpenPort:
         return [slot for slot in self.former if slot.backend_id == backend_id and slot.active]
 
     def cut(self, leaving: Sequence[Slot], reason: Reason) -> None:
-        """End the sessions of former backends."""
+        """End the sessions of former backends, and the dials that are under way to them."""
         for session in list(self.sessions()):
             if session.slot in leaving:
                 self.end(session, reason)
+            elif isinstance(session, TcpSession) and session.dial is not None and session.dial.slot in leaving:
+                session.dial.turn_away()
 
 
 class DataPlane:
@@ -285,6 +287,16 @@ class DataPlane:
         if self._dial_timer is None:
             self._dial_timer = self.reactor.loop.call_later(DIAL_TICK, self._look_at_dials)
 
+    def take_for_session(self) -> bool:
+        """Descriptors for a TCP session, at the cost of flows that were never answered if need be."""
+        take = self.descriptors.take
+        while not take(PER_TCP_SESSION):
+            port = max(self._udp_ports(), key=lambda port: port.flows.unanswered, default=None)
+            if port is None or not port.flows.unanswered:
+                return False
+            port.evict()
+        return True
+
     def take_for_flow(self, port: UdpPort) -> bool:
         """A descriptor for a flow of ``port``, at the cost of another flow if need be.
 
@@ -293,12 +305,15 @@ class DataPlane:
         """
         if self.descriptors.take(PER_UDP_FLOW):
             return True
-        ports = [open_port.udp for open_port in self._ports.values() if open_port.udp is not None]
+        ports = self._udp_ports()
         if len(port.flows) > self.descriptors.limit // len(ports):
             port.evict()
         else:
             max(ports, key=lambda other: (other.flows.unanswered, len(other.flows))).evict()
         return self.descriptors.take(PER_UDP_FLOW)
+
+    def _udp_ports(self) -> list[UdpPort]:
+        return [port.udp for port in self._ports.values() if port.udp is not None]
 
     def _look_at_dials(self) -> None:
         self._dial_timer = None

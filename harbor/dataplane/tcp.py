@@ -18,7 +18,7 @@ from collections.abc import Callable
 from socket import SO_LINGER, SOCK_STREAM, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, Final
 
-from harbor.dataplane.budget import PER_TCP_SESSION
+from harbor.dataplane.budget import PER_LINGERING, PER_TCP_SESSION
 from harbor.dataplane.dial import Dial
 from harbor.dataplane.linger import discard_until_end, reset_when_delivered
 from harbor.dataplane.reactor import READ, Reactor
@@ -109,10 +109,10 @@ class TcpSession:
             # The backend had answered and closed, then refused what the client still sends. Closing with that
             # unread would reset the client, and its answer might be lost on the way.
             self.end(Reason.BACKEND_CLOSED, keep_client=True)
-            discard_until_end(self.reactor, client)
+            discard_until_end(self.reactor, self.listener.plane.descriptors, client)
         else:
             self.end(Reason.BACKEND_RESET, keep_client=True)
-            reset_when_delivered(self.reactor, client)
+            reset_when_delivered(self.reactor, self.listener.plane.descriptors, client)
 
     def abort(self, reason: Reason) -> None:
         """End it from our side; both peers see a reset, for what they got may not be whole."""
@@ -122,7 +122,7 @@ class TcpSession:
         self.end(reason)
 
     def end(self, reason: Reason, keep_client: bool = False) -> None:
-        """Close, count and forget the session. With ``keep_client`` the client's socket is the caller's."""
+        """Close, count and forget the session. With ``keep_client`` the client's socket is the caller's to close."""
         reactor, client, backend = self.reactor, self.client, self.backend
         if self.dial is not None:
             self.dial.cancel()
@@ -132,7 +132,7 @@ class TcpSession:
             reactor.discard(client.fileno(), client)
         if backend is not None:
             reactor.discard(backend.fileno(), backend)
-        self.listener.ended(self, reason)
+        self.listener.ended(self, reason, PER_TCP_SESSION - PER_LINGERING if keep_client else PER_TCP_SESSION)
         # Break the circle of references, so that the memory is free at once and not at some collection's leisure.
         for stream in (self.inbound, self.outbound):
             if stream is not None:
@@ -143,8 +143,10 @@ class TcpSession:
 
     def sweep(self, now: float, idle_timeout: float) -> None:
         """Look after a session that has grown old: find out if it is idle, and whether its peers still live."""
+        if self.backend is None:
+            return  # the dial has a deadline of its own
         moved = self.bytes_in + self.bytes_out
-        if self.moved_before < 0 and self.backend is not None:
+        if self.moved_before < 0:
             self.listener.plane.liveness.apply(self.backend)
         if moved != self.moved_before:
             self.moved_before = moved
@@ -222,7 +224,7 @@ class TcpListener:
         self._at_once = min(2 * self._at_once, ACCEPTS) if polls == self._polls + 1 else 1
         self._polls = polls
         for _ in range(self._at_once):
-            if not self.plane.descriptors.take(PER_TCP_SESSION):
+            if not self.plane.take_for_session():
                 self._pause()
                 self.plane.descriptors.when_free(self._resume)
                 return
@@ -257,8 +259,8 @@ class TcpListener:
         self.reactor.watch(client.fileno(), dial.on_client_news)
         dial.advance()
 
-    def ended(self, session: TcpSession, reason: Reason) -> None:
-        """Take a session off the books."""
+    def ended(self, session: TcpSession, reason: Reason, freed: int) -> None:
+        """Take a session off the books; so many of its descriptors are free now."""
         tally = self.tally
         del self.sessions[session.id]
         tally.closed[reason] += 1
@@ -266,7 +268,7 @@ class TcpListener:
         tally.bytes_out += session.bytes_out
         if session.slot is not None:
             session.slot.active -= 1
-        self.plane.descriptors.give(PER_TCP_SESSION)
+        self.plane.descriptors.give(freed)
 
     def _sweep_later(self) -> None:
         self._sweeping = True
