@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -51,11 +52,19 @@ def _holder_of(inodes: dict[str, str], proc: Path) -> str | None:
         if not process.name.isdigit():
             continue
         try:
-            links = [os.readlink(entry.path) for entry in os.scandir(process / "fd")]
-            ranks = [wanted[link] for link in links if link in wanted]
+            ranks = [wanted[link] for link in _links(process / "fd") if link in wanted]
             if ranks and (best is None or min(ranks) < best[0]):
                 command = (process / "comm").read_text().strip()
                 best = (min(ranks), f"pid {process.name} ({command})")
         except OSError:
             continue  # it ended meanwhile, or belongs to somebody else
     return best[1] if best else None
+
+
+def _links(directory: Path) -> Iterator[str]:
+    """Where the descriptors of a process lead; one that is closed meanwhile hides no other."""
+    for name in os.listdir(directory):
+        try:
+            yield os.readlink(directory / name)
+        except FileNotFoundError:
+            continue
