@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,33 +54,27 @@ async def running_node(config: Config, *, drain: float | None = None) -> AsyncIt
     """
     ephemeral = machine.ephemeral_ports()
     warnings = check(config, local_port_range=ephemeral, lowest_port=machine.lowest_port())
-    for warning in warnings:
-        log.warning("config.warning", detail=warning)
     store = SqliteStore.open(config.state_dir)
     try:
         token = AdminToken.load_or_create(config.state_dir)
-        tcp = tcp_listener(config.api)
-        try:
-            unix = unix_listener(config.state_dir)
-        except BaseException:
-            tcp.close()
-            raise
         node = Node(config, store, source_ports=machine.source_ports(config, ephemeral), warnings=tuple(warnings))
-        api = ApiServer(node, config, token, [tcp, unix])
-        if api.address is not None:
-            node.api_addresses.add(api.address)
+        api = None
         try:
+            api = _api(node, config, token)
             node.start()
             await api.start()
             log.info("node.ready", node=config.node.id, version=__version__, api=api.url, **_counts(node))
-            yield RunningNode(node, api)
+            try:
+                yield RunningNode(node, api)
+            finally:
+                log.info("node.stopping", sessions=node.describe()["sessions"])
         finally:
-            log.info("node.stopping", sessions=node.describe()["sessions"])
             await node.stop(config.defaults.drain_timeout if drain is None else drain)
-            await api.stop(API_GRACE)
+            if api is not None:
+                await api.stop(API_GRACE)
     finally:
         await store.close()
-        log.info("node.stopped")
+    log.info("node.stopped")
 
 
 def serve(config: Config) -> int:
@@ -92,7 +86,6 @@ def serve(config: Config) -> int:
         raise_limit()
         uvloop.run(_serve(config))
     except HarborError as error:
-        log.error("node.refused", detail=str(error))
         print(f"harbor: {error}", file=sys.stderr)
         return 1
     finally:
@@ -113,6 +106,18 @@ async def _serve(config: Config) -> None:
         await stop.wait()
         for stopping in STOPS:
             loop.add_signal_handler(stopping, running.node.hurry)
+
+
+def _api(node: Node, config: Config, token: AdminToken) -> ApiServer:
+    """The API on its sockets, which no backend may be from now on."""
+    with ExitStack() as undo:
+        tcp = undo.enter_context(tcp_listener(config.api))
+        unix = undo.enter_context(unix_listener(config.state_dir))
+        api = ApiServer(node, config, token, [tcp, unix])
+        undo.pop_all()  # the sockets are the server's now
+    if api.address is not None:
+        node.api_addresses.add(api.address)
+    return api
 
 
 def _counts(node: Node) -> dict[str, int]:

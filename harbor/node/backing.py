@@ -14,6 +14,7 @@ from harbor.node.parts import NODE, Parts
 from harbor.policy.admission import parse_host
 from harbor.policy.effects import Effect, Expired, Gone, Moved, Promoted, Release, RoutesChanged, StateChanged
 from harbor.policy.naming import check_name, shown
+from harbor.sources.dns import Addresses
 from harbor.store import RemoveBackend, SaveBackend
 
 DRAIN_LOOK: Final = 0.25  # seconds between looks at whether draining backends have become idle
@@ -25,9 +26,9 @@ LONGEST_INSTANCE: Final = 255  # characters
 class Backing:
     """The backends of all services."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, resolver: Addresses) -> None:
         self._parts = parts
-        self._names = Names(parts.admission, self._on_resolved)
+        self._names = Names(resolver, parts.admission, self._on_resolved)
         self._timer: asyncio.TimerHandle | None = None
 
     async def put(
@@ -62,8 +63,8 @@ class Backing:
                 await parts.journal.commit(event, SaveBackend(service.id, position, row.backend, row.draining))
             registered = parts.registry.register(service.id, backend, position, address, time.monotonic())
             self.apply(registered.effects)
-            if not registered.renewed and parse_host(backend.host) is None:
-                self._names.follow(service.id, backend.id, backend.host, backend.port, address)
+            if not registered.renewed:
+                self._follow(service.id, backend, address)
             return registered.created
 
     async def remove(self, ref: str, backend_id: str, actor: str) -> None:
@@ -112,8 +113,11 @@ class Backing:
                 address = None
                 parts.journal.note(parts.feed.draft("backend.refused", NODE, str(error), None, backend=backend.id))
         parts.registry.restore(saved.service_id, saved.position, backend, address, saved.draining, time.monotonic())
-        if numeric is None:
-            self._names.follow(saved.service_id, backend.id, backend.host, backend.port, None)
+        self._follow(saved.service_id, backend, None)
+
+    def forget_service(self, service_id: str) -> None:
+        """The service is no more, and its backends with it."""
+        self._names.forget_service(service_id)
 
     def failed(self, service_id: str, backend_id: str, detail: str) -> None:
         """The data plane found that a backend does not answer."""
@@ -126,12 +130,9 @@ class Backing:
     def local_ports(self) -> set[int]:
         """The ports on which backends of this machine listen: no service may get one, or it would feed itself."""
         registry = self._parts.registry
-        return {
-            route.address.port
-            for service in registry.services()
-            for route in registry.routes(service.id)
-            if is_local(route.address.host)
-        }
+        places = {route.address for service in registry.services() for route in registry.routes(service.id)}
+        local = {host for host in {address.host for address in places} if is_local(host)}
+        return {address.port for address in places if address.host in local}
 
     def apply(self, effects: tuple[Effect, ...]) -> None:
         """Carry out what the registry decided."""
@@ -200,6 +201,12 @@ class Backing:
 
     def _on_resolved(self, service_id: str, backend_id: str, address: Address) -> None:
         self.apply(self._parts.registry.resolved(service_id, backend_id, address, time.monotonic()))
+
+    def _follow(self, service_id: str, backend: Backend, address: Address | None) -> None:
+        if parse_host(backend.host) is None:
+            self._names.follow(service_id, backend.id, backend.host, backend.port, address)
+        else:
+            self._names.forget(service_id, backend.id)
 
     async def _address_of(self, backend: Backend) -> Address | None:
         """Where to dial the backend, admitted; None while its name has no address."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harbor.errors import Invalid, Refused
 from harbor.model import Exposure, Policy, Reason, Service, ServiceCounters, ServiceView, ServiceWish, Status, Tls
 from harbor.model.policy import FIELDS, check_overrides
+from harbor.node.backing import Backing
 from harbor.node.binding import Bindings
 from harbor.node.parts import Parts
 from harbor.node.replies import Replies
@@ -32,14 +33,14 @@ class Leasing:
         internal: InternalPorts,
         bindings: Bindings,
         replies: Replies,
-        local_backend_ports: Callable[[], set[int]],
+        backing: Backing,
     ) -> None:
         self._parts = parts
         self._ports = ports
         self._internal = internal
         self._bindings = bindings
         self._replies = replies
-        self._local_backend_ports = local_backend_ports
+        self._backing = backing
         self._planned_names: set[str] = set()
 
     async def create(
@@ -99,6 +100,7 @@ class Leasing:
             self._parts.plane.close_port(service.id, Reason.SERVICE_DELETED)
             self._bindings.forget(service.id)
             registry.remove(service.id)
+            self._backing.forget_service(service.id)
             self._ports.release(service.port, time.monotonic())
             self._internal.release(service.int_port)
 
@@ -137,8 +139,12 @@ class Leasing:
     ) -> dict[str, Any]:
         parts = self._parts
         policy = parts.defaults.with_overrides(draft.overrides)
-        port = await self._bind(draft, policy, pin)
         int_port = self._internal.take()
+        try:
+            port = await self._bind(draft, policy, pin)
+        except BaseException:
+            self._internal.release(int_port)
+            raise
         try:
             service = dataclasses.replace(draft, port=port, int_port=int_port)
             body = self.first_view(service, policy).as_json()
@@ -169,12 +175,12 @@ class Leasing:
         if pin is None:
             opening = self._bindings.any(
                 lambda port: parts.opening(dataclasses.replace(draft, port=port), policy),
-                avoid=self._local_backend_ports(),
+                avoid=self._backing.local_ports(),
             )
             self._ports.lease(opening.port)
             return opening.port
         port = self._ports.check_pin(pin, time.monotonic())
-        if port in self._local_backend_ports():
+        if port in self._backing.local_ports():
             raise Refused(
                 f"port {port} is where a backend on this machine listens; choose another, or none", code="port_taken"
             )

@@ -7,7 +7,9 @@ lead a session there: the last good address stays.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -15,21 +17,34 @@ import structlog
 from harbor.errors import HarborError, Refused
 from harbor.model import Address
 from harbor.policy.admission import Admission
-from harbor.sources.dns import REFRESH, LookupFailed, Resolver
+from harbor.sources.dns import REFRESH, Addresses, LookupFailed
 
 log = structlog.get_logger("harbor.node")
 
-RETRY: Final = 2.0  # seconds between rounds while a name has no address at all
+RETRY: Final = 2.0  # seconds between lookups of a name that has no address at all
+
+
+@dataclass(slots=True)
+class Name:
+    """What one backend's name means now. ``due`` is the monotonic time of the next lookup."""
+
+    host: str
+    port: int
+    address: Address | None
+    due: float
 
 
 class Names:
     """Which backends have names, and the task that follows them."""
 
-    def __init__(self, admission: Admission, resolved: Callable[[str, str, Address], None]) -> None:
+    def __init__(
+        self, resolver: Addresses, admission: Admission, resolved: Callable[[str, str, Address], None]
+    ) -> None:
+        self._resolver = resolver
         self._admission = admission
         self._resolved = resolved
-        self._resolver = Resolver()
-        self._known: dict[tuple[str, str], tuple[str, int, Address | None]] = {}
+        self._known: dict[tuple[str, str], Name] = {}
+        self._newcomer = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
 
     async def first_address(self, host: str, port: int) -> Address | None:
@@ -41,14 +56,21 @@ class Names:
             return None
 
     def follow(self, service_id: str, backend_id: str, host: str, port: int, address: Address | None) -> None:
-        """Keep this backend's address up to date."""
-        self._known[service_id, backend_id] = (host, port, address)
+        """Keep this backend's address up to date; without one it is looked up at once."""
+        due = time.monotonic() + (0.0 if address is None else REFRESH)
+        self._known[service_id, backend_id] = Name(host, port, address, due)
+        self._newcomer.set()
         if self._follower is None or self._follower.done():
             self._follower = asyncio.get_running_loop().create_task(self._follow(), name="names")
 
     def forget(self, service_id: str, backend_id: str) -> None:
         """The backend has gone, or has a numeric address now."""
         self._known.pop((service_id, backend_id), None)
+
+    def forget_service(self, service_id: str) -> None:
+        """The service has gone, and its backends with it."""
+        for key in [key for key in self._known if key[0] == service_id]:
+            del self._known[key]
 
     async def close(self) -> None:
         """Stop looking."""
@@ -58,21 +80,26 @@ class Names:
 
     async def _follow(self) -> None:
         while self._known:
-            unresolved = any(address is None for _, _, address in self._known.values())
-            await asyncio.sleep(RETRY if unresolved else REFRESH)
-            await asyncio.gather(*(self._refresh(key) for key in list(self._known)))
+            pause = min(name.due for name in self._known.values()) - time.monotonic()
+            try:
+                async with asyncio.timeout(max(0.0, pause)):
+                    await self._newcomer.wait()
+            except TimeoutError:
+                pass
+            self._newcomer.clear()
+            now = time.monotonic()
+            await asyncio.gather(*(self._refresh(key, name) for key, name in self._known.items() if name.due <= now))
 
-    async def _refresh(self, key: tuple[str, str]) -> None:
-        host, port, before = self._known.get(key, ("", 0, None))
-        if not host:
-            return
+    async def _refresh(self, key: tuple[str, str], name: Name) -> None:
+        address = name.address
         try:
-            address = self._choose(await self._resolver.addresses(host), port, before)
+            address = self._choose(await self._resolver.addresses(name.host), name.port, name.address)
         except (LookupFailed, HarborError) as error:
-            log.warning("name.unresolved", backend=key[1], detail=str(error), kept=str(before))
-            return
-        if address != before and self._known.get(key) == (host, port, before):
-            self._known[key] = (host, port, address)
+            log.warning("name.unresolved", backend=key[1], detail=str(error), kept=str(name.address))
+        name.due = time.monotonic() + (RETRY if address is None else REFRESH)
+        # Meanwhile the backend may have gone, or have registered by another name.
+        if address is not None and address != name.address and self._known.get(key) is name:
+            name.address = address
             self._resolved(*key, address)
 
     def _choose(self, hosts: list[str], port: int, before: Address | None) -> Address:

@@ -46,6 +46,7 @@ from harbor.policy.admission import Admission
 from harbor.policy.naming import shown
 from harbor.policy.ports import InternalPorts, Ports
 from harbor.policy.registry import Registry
+from harbor.sources.dns import Addresses, Resolver
 from harbor.store import Store
 
 log = structlog.get_logger("harbor.node")
@@ -69,12 +70,14 @@ class Node:
         *,
         source_ports: bytes | None = None,
         warnings: tuple[str, ...] = (),
+        resolver: Addresses | None = None,
     ) -> None:
         self.config = config
         self.events = EventFeed()
         self.api_addresses: set[Address] = set()  # where this node's own API listens: never a backend
         self._warnings = warnings
         self._started = time.time()
+        self._wake_timer: asyncio.TimerHandle | None = None
         self._store = store
         self._hurried = False
         self._ports = Ports(config.ports.spans, config.ports.reserved, config.ports.quarantine)
@@ -97,11 +100,9 @@ class Node:
                 is_local=lambda ip: is_local(str(ip)),
             ),
         )
-        self._backing = Backing(self._parts)
+        self._backing = Backing(self._parts, resolver or Resolver())
         self._bindings = Bindings(self._plane, self._ports, self._healed)
-        self._leasing = Leasing(
-            self._parts, self._ports, self._internal, self._bindings, self._replies, self._backing.local_ports
-        )
+        self._leasing = Leasing(self._parts, self._ports, self._internal, self._bindings, self._replies, self._backing)
 
     # Life
 
@@ -120,8 +121,6 @@ class Node:
         for port in snapshot.resting:
             self._ports.rest(port, now)
         for service in snapshot.services:
-            if not self._ports.is_leasable(service.port):
-                log.warning("port.outside_ranges", service=service.name, port=service.port)
             opening = parts.opening(service, parts.registry.policy(service.id))
             if self._bindings.try_bind(opening):
                 self._serve(service.id)
@@ -129,6 +128,8 @@ class Node:
                 reason = self._bindings.reason(service.id)
                 message = f"{service.name}: {reason}"
                 parts.journal.note(parts.feed.draft("service.degraded", NODE, message, service.name, port=service.port))
+        for warning in self.warnings():
+            log.warning("config.warning", detail=warning)
         self._backing.apply(())
         self._wake_ports()
 
@@ -137,7 +138,9 @@ class Node:
 
         UDP is served to the end and not waited for: a flow loses nothing by being made anew after a restart.
         """
-        self._wake_timer.cancel()
+        if self._wake_timer is not None:
+            self._wake_timer.cancel()
+        self._parts.stopping = True
         if self._parts.under_way:
             await asyncio.gather(*self._parts.under_way, return_exceptions=True)
         self.events.close()
@@ -244,7 +247,7 @@ class Node:
             used={service.port: service.name for service in self._parts.registry.services()},
             resting=self._ports.resting(now),
             reserved=self._ports.reserved,
-            warnings=self._warnings,
+            warnings=self.warnings(),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -267,14 +270,26 @@ class Node:
             "sessions": self._plane.session_count(),
             "limits": {"session_descriptors": descriptors.limit, "used": descriptors.used},
             "problems": self.problems(),
-            "warnings": list(self._warnings),
+            "warnings": list(self.warnings()),
         }
+
+    def warnings(self) -> tuple[str, ...]:
+        """What works but is probably not meant: of the configuration, and of services that it leaves out now."""
+        return (
+            *self._warnings,
+            *(
+                f"service {service.name} keeps port {service.port}, which ports.ranges and ports.reserved do not allow"
+                for service in self._parts.registry.services()
+                if not self._ports.is_leasable(service.port)
+            ),
+        )
 
     def problems(self) -> list[str]:
         """Why the node cannot do all of its job now; empty when it is ready."""
         failure = self._parts.journal.failure
         paused = self._plane.paused
         return [
+            *(["the node is stopping"] if self._parts.stopping else []),
             *([f"the state cannot be written: {failure}"] if failure else []),
             *([f"{paused} port(s) wait for descriptors: RLIMIT_NOFILE is used up"] if paused else []),
         ]

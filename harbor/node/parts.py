@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from harbor.config import Config
 from harbor.dataplane.plane import DataPlane
+from harbor.errors import Refused
 from harbor.model import Exposure, Opening, Policy, Service
 from harbor.node.feed import EventFeed
 from harbor.node.journal import Journal
@@ -23,7 +24,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Parts:
-    """One of each, made by ``Node``. ``under_way`` keeps changes alive whose caller has gone."""
+    """One of each, made by ``Node``. ``under_way`` keeps changes alive whose caller has gone; while ``stopping`` no
+    new ones begin.
+    """
 
     config: Config
     defaults: Policy
@@ -34,6 +37,7 @@ class Parts:
     journal: Journal
     admission: Admission
     under_way: set[asyncio.Task[Any]] = field(default_factory=set)
+    stopping: bool = False
 
     def listen_address(self, exposure: Exposure) -> str:
         """Where services of this exposure listen."""
@@ -46,7 +50,10 @@ class Parts:
         return Opening(service.id, service.name, service.protocol, host, service.port, policy)
 
     async def to_the_end(self, change: Coroutine[Any, Any, T]) -> T:
-        """Carry a change through even if its caller goes away half way."""
+        """Carry a change through even if its caller goes away half way. Errors: ``Refused`` (``node_stopping``)."""
+        if self.stopping:
+            change.close()
+            raise Refused("the node is stopping and takes no changes; try again", code="node_stopping", status=503)
         task = asyncio.get_running_loop().create_task(change)
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Final
+from typing import Final, Protocol
 
 LOOKUP_TIMEOUT: Final = 3.0  # seconds; the resolver library's own would be thirty
 REFRESH: Final = 30.0  # seconds between lookups of a name; getaddrinfo does not tell the record's ttl
@@ -14,6 +14,13 @@ AT_ONCE: Final = 8  # lookups under way, fewer than the loop's threads, so that 
 
 class LookupFailed(Exception):
     """A name has no address now; says why."""
+
+
+class Addresses(Protocol):
+    """Who knows the addresses of names."""
+
+    async def addresses(self, name: str) -> list[str]:
+        """All addresses of a name, at least one. Errors: ``LookupFailed``."""
 
 
 class Resolver:
