@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Final
 
 from harbor.config import Config
-from harbor.dataplane.sockets import local_port_range
+from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, local_port_range
 from harbor.errors import StateUnusable
 from harbor.policy.ports import beside, overlaps
 
@@ -49,9 +50,21 @@ def source_ports(config: Config, ephemeral: tuple[int, int] | None) -> bytes | N
     """IP_LOCAL_PORT_RANGE for the node's outgoing sockets; None where they cannot meet its own range anyway.
 
     Without it, a connection to a backend could take a port of the range as its source port, and the service that
-    leases it could not open it.
+    leases it could not open it. None, too, where nothing can be done about that: no other port is left, or the
+    kernel is older than 6.3.
     """
     if ephemeral is None or not overlaps(config.ports.spans, ephemeral):
         return None
     clear = beside(config.ports.spans, ephemeral)
-    return None if clear is None else local_port_range(*clear)
+    value = None if clear is None else local_port_range(*clear)
+    return value if value is not None and kernel_takes(value) else None
+
+
+def kernel_takes(source_ports: bytes) -> bool:
+    """Whether sockets of this kernel can be given these source ports."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, source_ports)
+        except OSError:
+            return False
+    return True
