@@ -39,19 +39,16 @@ class Commands(click.Group):
             ctx.fail(f"there is no command {clean(args[0])!r}; {meant}")
         return super().resolve_command(ctx, args)
 
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command and exit, as the top of this module says."""
-        extra["standalone_mode"] = False
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; being interrupted, or read no further, is no error to talk about."""
         try:
-            code = super().main(*args, **extra)
-            sys.stdout.flush()
-        except click.ClickException as exc:
-            exc.show()
-            code = exc.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            code = INTERRUPTED
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
         except BrokenPipeError:
-            # Whoever read the output has enough. Nothing is left to flush at exit.
+            # What could not be written is still buffered and would be complained about at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = PIPE_CLOSED
-        sys.exit(code if isinstance(code, int) else 0)
+            ctx.exit(PIPE_CLOSED)

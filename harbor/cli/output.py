@@ -6,7 +6,6 @@ Names, reasons and messages come from elsewhere. Whatever could steer a terminal
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,6 @@ from typing import Any, Final
 
 import click
 
-# Control characters, what reverses or hides text (bidirectional controls, zero-width characters, line separators,
-# byte order mark), and lone surrogates.
-_STEERING: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
 _COLOURS: Final = {
     "ready": "green",
     "up": "green",
@@ -30,13 +24,19 @@ _COLOURS: Final = {
 
 
 def clean(value: object) -> str:
-    """The value on one line, with nothing in it that a terminal would obey."""
-    return _STEERING.sub(lambda match: _escape(match[0]), "" if value is None else str(value))
+    """The value on one line. What a terminal would obey, or what has no shape of its own, is shown as an escape.
+
+    That is all that Unicode counts as other or as a separator: controls, text direction, surrogates, line ends.
+    """
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else "".join(map(_shape, text))
 
 
-def _escape(character: str) -> str:
+def _shape(character: str) -> str:
+    if character.isprintable():
+        return character
     code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def say(text: str) -> None:

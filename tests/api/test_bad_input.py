@@ -11,7 +11,7 @@ from harbor.api.connection import MAX_LEFTOVER
 from harbor.api.strict_json import MAX_BODY
 
 from support.needs import needs
-from support.running_api import DEADLINE, RunningApi
+from support.running_api import DEADLINE, Api, StagedApi
 
 HOSTILE_IDS = [
     "",
@@ -42,7 +42,7 @@ HOSTILE_IDS = [
 
 
 @pytest.mark.parametrize("hostile", HOSTILE_IDS)
-async def test_F07_no_id_in_a_path_does_harm(api: RunningApi, hostile: str) -> None:
+async def test_F07_no_id_in_a_path_does_harm(api: Api, hostile: str) -> None:
     await api.tcp("POST", "/v1/services", {"name": "a"})
     quoted = quote(hostile, safe="")
     backend = {"host": "127.0.0.1", "port": 8080}
@@ -61,20 +61,20 @@ async def test_F07_no_id_in_a_path_does_harm(api: RunningApi, hostile: str) -> N
         answer = await raw(api, method, path, body)
         assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 ")), (method, path, answer[:300])
         assert b"X-Injected" not in answer.partition(b"\r\n\r\n")[0]
-    assert [view.service.name for view in api.node.services()] == ["a"]
+    assert api.names == ["a"]
     assert api.node.service("a").backends == ()
 
 
 @pytest.mark.parametrize("hostile", HOSTILE_IDS)
-async def test_F07_no_name_in_a_body_does_harm(api: RunningApi, hostile: str) -> None:
+async def test_F07_no_name_in_a_body_does_harm(api: Api, hostile: str) -> None:
     answer = await api.tcp("POST", "/v1/services", {"name": hostile})
     assert answer.status == 400
     assert answer.code in ("name_invalid", "json_invalid")
     assert len(answer.text) < 1000
-    assert api.node.leased == []
+    assert api.names == []
 
 
-async def raw(api: RunningApi, method: str, path: str, body: object = None) -> bytes:
+async def raw(api: Api, method: str, path: str, body: object = None) -> bytes:
     """The answer to a request whose path no client library has touched."""
     data = b"" if body is None else json.dumps(body).encode()
     head = (
@@ -87,7 +87,7 @@ async def raw(api: RunningApi, method: str, path: str, body: object = None) -> b
 @pytest.mark.parametrize(
     "path", ["/v1/services/../node", "//v1/node", "/v1//node", "/v1/node/", "/V1/node", "/v1/services/a%2fb/backends"]
 )
-async def test_F07_a_path_means_what_it_says(api: RunningApi, path: str) -> None:
+async def test_F07_a_path_means_what_it_says(api: Api, path: str) -> None:
     answer = await raw(api, "GET", path)
     assert answer.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 400 ")), answer
 
@@ -119,12 +119,12 @@ async def test_F07_a_path_means_what_it_says(api: RunningApi, path: str) -> None
     ],
     ids=lambda body: body[:20].decode("latin-1"),
 )
-async def test_F08_a_body_that_is_not_a_request_is_refused(api: RunningApi, body: bytes) -> None:
+async def test_F08_a_body_that_is_not_a_request_is_refused(api: Api, body: bytes) -> None:
     answer = await api.tcp("POST", "/v1/services", data=body)
     assert answer.status == 400
     assert answer.code in ("json_invalid", "invalid")
     assert len(answer.text) < 6000
-    assert api.node.leased == []
+    assert api.names == []
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ async def test_F08_a_body_that_is_not_a_request_is_refused(api: RunningApi, body
         "",
     ],
 )
-async def test_F08_another_content_type_is_refused(api: RunningApi, kind: str) -> None:
+async def test_F08_another_content_type_is_refused(api: Api, kind: str) -> None:
     answer = await api.tcp("POST", "/v1/services", data=b'{"name": "a"}', headers={"Content-Type": kind})
     assert (answer.status, answer.code) == (415, "unsupported_media_type")
 
@@ -146,19 +146,19 @@ async def test_F08_another_content_type_is_refused(api: RunningApi, kind: str) -
 @pytest.mark.parametrize(
     "kind", ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"']
 )
-async def test_json_by_any_of_its_names_is_taken(api: RunningApi, kind: str) -> None:
+async def test_json_by_any_of_its_names_is_taken(api: Api, kind: str) -> None:
     answer = await api.tcp("POST", "/v1/services", data=b'{"name": "a"}', headers={"Content-Type": kind})
     assert answer.status == 201
 
 
-async def test_F08_the_largest_body_is_read_and_one_byte_more_is_not(api: RunningApi) -> None:
+async def test_F08_the_largest_body_is_read_and_one_byte_more_is_not(api: Api) -> None:
     padded = b'{"name": "a"}'.ljust(MAX_BODY)
     too_large = await api.tcp("POST", "/v1/services", data=padded + b" ")
     assert (too_large.status, too_large.code) == (413, "body_too_large")
     assert (await api.tcp("POST", "/v1/services", data=padded)).status == 201
 
 
-async def pour(api: RunningApi, head: str, chunk: bytes, size: int) -> tuple[bytes, int]:
+async def pour(api: Api, head: str, chunk: bytes, size: int) -> tuple[bytes, int]:
     """Send a body of ``size`` bytes for as long as the API takes it: its answer, and how much it took."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     sent = 0
@@ -181,20 +181,20 @@ async def pour(api: RunningApi, head: str, chunk: bytes, size: int) -> tuple[byt
     return answer, sent
 
 
-async def test_F08_a_hundred_megabytes_are_refused_by_their_announcement(api: RunningApi) -> None:
+async def test_F08_a_hundred_megabytes_are_refused_by_their_announcement(api: Api) -> None:
     answer, sent = await pour(api, f"Content-Length: {100 * 2**20}", b" " * 65536, 100 * 2**20)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert sent < 100 * 2**20  # cut off: the API took MAX_LEFTOVER, the rest stood in socket buffers
 
 
-async def test_F08_a_hundred_megabytes_without_announcement_are_cut_off(api: RunningApi) -> None:
+async def test_F08_a_hundred_megabytes_without_announcement_are_cut_off(api: Api) -> None:
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     answer, sent = await pour(api, "Transfer-Encoding: chunked", chunk, 100 * 2**20)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert MAX_LEFTOVER < sent < 100 * 2**20
 
 
-async def test_F08_curl_sees_the_refusal_of_a_large_file(api: RunningApi) -> None:
+async def test_F08_curl_sees_the_refusal_of_a_large_file(api: Api) -> None:
     curl = await asyncio.create_subprocess_exec(
         needs("curl"), "-s", "-w", "%{http_code}", "-o", "/dev/null", "-H", "Content-Type: application/json",
         "-H", f"Authorization: Bearer {api.token}", "--data-binary", "@-", f"{api.server.url}/v1/services",
@@ -206,7 +206,7 @@ async def test_F08_curl_sees_the_refusal_of_a_large_file(api: RunningApi) -> Non
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1, 1", "99999999999999999999", "+5", "٣"])
-async def test_F08_a_length_that_is_none_is_refused(api: RunningApi, length: str) -> None:
+async def test_F08_a_length_that_is_none_is_refused(api: Api, length: str) -> None:
     answer = await api.raw(
         f"POST /v1/services HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {api.token}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode()
@@ -227,7 +227,7 @@ async def test_F08_a_length_that_is_none_is_refused(api: RunningApi, length: str
         b"POST /v1/services HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_refused_and_closed(api: RunningApi, request_bytes: bytes) -> None:
+async def test_what_is_not_http_is_refused_and_closed(api: Api, request_bytes: bytes) -> None:
     answer = await api.raw(request_bytes)
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ")), answer
     assert b"application/problem+json" in answer
@@ -241,7 +241,7 @@ async def test_what_is_not_http_is_refused_and_closed(api: RunningApi, request_b
         b"GET /healthz HTTP/1.1\r\n" + b"X-Many: y\r\n" * 10_000 + b"\r\n",
     ],
 )
-async def test_a_head_without_end_is_refused(api: RunningApi, head: bytes) -> None:
+async def test_a_head_without_end_is_refused(api: Api, head: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     try:
         writer.write(head)
@@ -251,7 +251,7 @@ async def test_a_head_without_end_is_refused(api: RunningApi, head: bytes) -> No
         writer.close()
 
 
-async def test_two_requests_in_one_segment_are_answered_in_order(api: RunningApi) -> None:
+async def test_two_requests_in_one_segment_are_answered_in_order(api: Api) -> None:
     first = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     answer = await api.raw(first + b"GET /nope HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -269,26 +269,24 @@ async def test_two_requests_in_one_segment_are_answered_in_order(api: RunningApi
         ("TRACE", "/healthz", "GET, HEAD"),
     ],
 )
-async def test_a_method_that_is_not_possible_says_which_are(
-    api: RunningApi, method: str, path: str, allowed: str
-) -> None:
+async def test_a_method_that_is_not_possible_says_which_are(api: Api, method: str, path: str, allowed: str) -> None:
     answer = await api.tcp(method, path)
     assert (answer.status, answer.code) == (405, "method_not_allowed")
     assert answer.headers["Allow"] == allowed
 
 
-async def test_what_does_not_exist_is_a_problem_too(api: RunningApi) -> None:
+async def test_what_does_not_exist_is_a_problem_too(api: Api) -> None:
     for path in ("/", "/v1", "/v1/nope", "/v1/services/a/explain", "/v1/certificates/a", "/v2/catalog"):
         answer = await api.tcp("GET", path)
         assert (answer.status, answer.code) == (404, "not_found")
 
 
-async def test_a_failure_inside_is_logged_and_not_shown(api: RunningApi, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_failure_inside_is_logged_and_not_shown(staged: StagedApi, capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         raise RuntimeError("the secret is 42")
 
-    api.node.describe = fail  # type: ignore[method-assign, assignment]
-    answer = await api.tcp("GET", "/v1/node")
+    staged.node.describe = fail  # type: ignore[method-assign, assignment]
+    answer = await staged.tcp("GET", "/v1/node")
     assert (answer.status, answer.code) == (500, "internal")
     assert "42" not in answer.text
     assert "Traceback" not in answer.text

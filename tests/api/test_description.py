@@ -14,12 +14,12 @@ from harbor.model.policy import FIELDS
 from harbor.model.views import policy_json
 
 from api.test_sessions import session
-from support.running_api import RunningApi
+from support.running_api import StagedApi
 
 
 @pytest.fixture
-async def document(api: RunningApi) -> dict[str, Any]:
-    answer = await api.tcp("GET", "/openapi.json")
+async def document(staged: StagedApi) -> dict[str, Any]:
+    answer = await staged.tcp("GET", "/openapi.json")
     assert answer.status == 200
     return answer.body  # type: ignore[no-any-return]
 
@@ -73,28 +73,28 @@ async def test_openapi_knows_every_policy(document: dict[str, Any]) -> None:
     assert set(replies.PolicyReply.model_fields) == set(FIELDS)
 
 
-async def test_the_replies_are_as_described(api: RunningApi) -> None:
+async def test_the_replies_are_as_described(staged: StagedApi) -> None:
     """The models that describe the replies refuse members that they do not know, so the two cannot drift apart."""
-    await api.tcp("POST", "/v1/services", {"name": "a"})
+    await staged.tcp("POST", "/v1/services", {"name": "a"})
     body = {"host": "127.0.0.1", "port": 1, "ttl": 9, "instance": "x"}
-    backend = await api.tcp("PUT", "/v1/services/a/backends/one", body)
-    api.node.degraded["a"] = "why"
+    backend = await staged.tcp("PUT", "/v1/services/a/backends/one", body)
+    staged.node.degraded["a"] = "why"
     view = session(1, "10.0.0.1", "one")
-    api.node.sessions_["1"] = (view, "a")
+    staged.node.sessions_["1"] = (view, "a")
     for model, answer in [
         (replies.BackendReply, backend.body),
-        (replies.ServiceReply, (await api.tcp("GET", "/v1/services/a")).body),
-        (replies.SessionReply, (await api.tcp("GET", "/v1/sessions/1")).body),
-        (replies.PortsReply, (await api.tcp("GET", "/v1/ports")).body),
-        (replies.EventReply, (await api.tcp("GET", "/v1/events")).body[0]),
-        (replies.HealthReply, (await api.tcp("GET", "/readyz")).body),
-        (replies.PolicyReply, policy_json(api.node.service("a").policy)),
+        (replies.ServiceReply, (await staged.tcp("GET", "/v1/services/a")).body),
+        (replies.SessionReply, (await staged.tcp("GET", "/v1/sessions/1")).body),
+        (replies.PortsReply, (await staged.tcp("GET", "/v1/ports")).body),
+        (replies.EventReply, (await staged.tcp("GET", "/v1/events")).body[0]),
+        (replies.HealthReply, (await staged.tcp("GET", "/readyz")).body),
+        (replies.PolicyReply, policy_json(staged.node.service("a").policy)),
     ]:
         model.model_validate(answer, strict=True)
 
 
-async def test_the_page_for_people_needs_nothing_from_elsewhere(api: RunningApi, document: dict[str, Any]) -> None:
-    page = await api.tcp("GET", "/docs")
+async def test_the_page_for_people_needs_nothing_from_elsewhere(staged: StagedApi, document: dict[str, Any]) -> None:
+    page = await staged.tcp("GET", "/docs")
     assert page.headers["Content-Type"].startswith("text/html")
     for path, methods in document["paths"].items():
         for method in methods:

@@ -3,38 +3,38 @@ from __future__ import annotations
 from harbor.model import Drop, Reason, ServiceCounters
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.running_api import RunningApi
+from support.running_api import FIRST_PORT, StagedApi
 
 
-async def test_health_and_readiness(api: RunningApi) -> None:
-    assert (await api.tcp("GET", "/healthz")).body == {"status": "ok"}
-    assert (await api.tcp("GET", "/readyz")).body == {"status": "ready"}
-    assert (await api.tcp("HEAD", "/readyz")).status == 200
-    api.node.problems_ = ["the store cannot write: no space left on device"]
-    unready = await api.tcp("GET", "/readyz")
-    assert (unready.status, unready.body["problems"]) == (503, api.node.problems_)
-    assert (await api.tcp("HEAD", "/readyz")).status == 503
-    assert (await api.tcp("GET", "/healthz")).status == 200
+async def test_health_and_readiness(staged: StagedApi) -> None:
+    assert (await staged.tcp("GET", "/healthz")).body == {"status": "ok"}
+    assert (await staged.tcp("GET", "/readyz")).body == {"status": "ready"}
+    assert (await staged.tcp("HEAD", "/readyz")).status == 200
+    staged.node.problems_ = ["the store cannot write: no space left on device"]
+    unready = await staged.tcp("GET", "/readyz")
+    assert (unready.status, unready.body["problems"]) == (503, staged.node.problems_)
+    assert (await staged.tcp("HEAD", "/readyz")).status == 503
+    assert (await staged.tcp("GET", "/healthz")).status == 200
 
 
-async def test_a_degraded_service_does_not_make_the_node_unready(api: RunningApi) -> None:
-    await api.tcp("POST", "/v1/services", {"name": "a"})
-    api.node.degraded["a"] = "port in use by nc (pid 7)"
-    assert (await api.tcp("GET", "/readyz")).status == 200
-    shown = (await api.tcp("GET", "/v1/services/a")).body
+async def test_a_degraded_service_does_not_make_the_node_unready(staged: StagedApi) -> None:
+    await staged.tcp("POST", "/v1/services", {"name": "a"})
+    staged.node.degraded["a"] = "port in use by nc (pid 7)"
+    assert (await staged.tcp("GET", "/readyz")).status == 200
+    shown = (await staged.tcp("GET", "/v1/services/a")).body
     assert (shown["status"], shown["reason"]) == ("degraded", "port in use by nc (pid 7)")
 
 
-async def test_the_node_and_its_ports_are_shown(api: RunningApi) -> None:
-    await api.tcp("POST", "/v1/services", {"name": "a", "port": 40001})
-    assert (await api.tcp("GET", "/v1/node")).body["id"] == "harbor_node_1"
-    ports = (await api.tcp("GET", "/v1/ports")).body
-    assert ports["used"] == [{"port": 40001, "service": "a"}]
+async def test_the_node_and_its_ports_are_shown(staged: StagedApi) -> None:
+    await staged.tcp("POST", "/v1/services", {"name": "a", "port": FIRST_PORT + 1})
+    assert (await staged.tcp("GET", "/v1/node")).body["id"] == "harbor_node_1"
+    ports = (await staged.tcp("GET", "/v1/ports")).body
+    assert ports["used"] == [{"port": FIRST_PORT + 1, "service": "a"}]
     assert ports["free"] == 98
 
 
-async def test_metrics_have_a_line_for_every_figure(api: RunningApi) -> None:
-    api.node.counters = ServiceCounters(
+async def test_metrics_have_a_line_for_every_figure(staged: StagedApi) -> None:
+    staged.node.counters = ServiceCounters(
         opened=10,
         active=3,
         bytes_in=100,
@@ -44,13 +44,13 @@ async def test_metrics_have_a_line_for_every_figure(api: RunningApi) -> None:
         closed={Reason.KILLED: 2, Reason.CLIENT_CLOSED: 5},
         dropped={Drop.NO_BACKEND: 1},
     )
-    for name, port in (("both-x", 40001), ("web", 40002), ("gone", 40003)):
-        await api.tcp("POST", "/v1/services", {"name": name, "port": port})
-    await api.tcp("DELETE", "/v1/services/gone")
-    await api.tcp("PUT", "/v1/services/web/backends/one", {"host": "127.0.0.1", "port": 1})
-    api.node.degraded["web"] = "port in use"
+    for name, port in (("both-x", FIRST_PORT + 1), ("web", FIRST_PORT + 2), ("gone", FIRST_PORT + 3)):
+        await staged.tcp("POST", "/v1/services", {"name": name, "port": port})
+    await staged.tcp("DELETE", "/v1/services/gone")
+    await staged.tcp("PUT", "/v1/services/web/backends/one", {"host": "127.0.0.1", "port": 1})
+    staged.node.degraded["web"] = "port in use"
 
-    answer = await api.tcp("GET", "/metrics")
+    answer = await staged.tcp("GET", "/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     figures = {
         (sample.name, *sorted(sample.labels.items())): sample.value
@@ -74,4 +74,4 @@ async def test_metrics_have_a_line_for_every_figure(api: RunningApi) -> None:
     states = {state: figure("harbor_ports", state=state) for state in ("used", "free", "quarantined", "degraded")}
     assert states == {"used": 1, "degraded": 1, "quarantined": 1, "free": 96}
     assert figure("process_open_fds") > 0
-    assert api.token not in answer.text
+    assert staged.token not in answer.text

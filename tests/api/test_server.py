@@ -22,7 +22,8 @@ from harbor.errors import ConfigInvalid, Invalid, PortTaken, StateUnusable
 
 from support.fake_node import FakeNode
 from support.needs import needs
-from support.running_api import DEADLINE, RunningApi, configuration, running_api
+from support.running_api import DEADLINE, configuration, running_api
+from support.running_api import Api as WholeApi
 
 
 def unchecked(listen: str) -> Api:
@@ -43,7 +44,7 @@ def test_K01_the_api_is_on_loopback_unless_asked_otherwise() -> None:
     assert parse("", "test.yml").api.address.host == "127.0.0.1"
 
 
-async def test_the_address_says_where_it_listens(api: RunningApi) -> None:
+async def test_the_address_says_where_it_listens(api: WholeApi) -> None:
     assert api.server.address is not None
     assert api.server.address.host == "127.0.0.1"
     assert api.server.url == f"http://127.0.0.1:{api.port}"
@@ -68,7 +69,7 @@ async def test_ipv6_is_served(tmp_path: Path) -> None:
         await server.stop(1)
 
 
-async def test_replies_do_not_wait_for_acknowledgements(api: RunningApi) -> None:
+async def test_replies_do_not_wait_for_acknowledgements(api: WholeApi) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readline()
@@ -81,15 +82,15 @@ async def test_replies_do_not_wait_for_acknowledgements(api: RunningApi) -> None
 # The Unix socket
 
 
-async def test_K14_the_unix_socket_is_for_its_owner_only(api: RunningApi) -> None:
+async def test_K14_the_unix_socket_is_for_its_owner_only(api: WholeApi) -> None:
     status = (api.config.state_dir / "harbor.sock").stat()
     assert stat.S_ISSOCK(status.st_mode)
     assert stat.S_IMODE(status.st_mode) == 0o600
 
 
-async def test_the_peer_of_the_unix_socket_is_known(api: RunningApi) -> None:
+async def test_the_peer_of_the_unix_socket_is_known(api: WholeApi) -> None:
     await api.unix("POST", "/v1/services", {"name": "a"})
-    assert api.node.events.kept[0].actor == f"unix:uid={os.getuid()}"
+    assert api.node.events.recent()[0].actor == f"unix:uid={os.getuid()}"
 
 
 def test_a_socket_left_behind_is_replaced(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ async def test_a_request_that_does_not_end_is_cut(tmp_path: Path) -> None:
         assert await reader.read() == b""
 
 
-async def test_signals_stay_with_the_process(api: RunningApi) -> None:
+async def test_signals_stay_with_the_process(api: WholeApi) -> None:
     """Trap: an embedded uvicorn takes SIGINT and SIGTERM for itself."""
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is not None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import aiohttp
 from harbor.api import AdminToken, ApiServer, tcp_listener, unix_listener
 from harbor.config import Config, parse
+from harbor.daemon import running_node
+from harbor.node import Node
 
 from support.fake_node import FakeNode
 
@@ -26,15 +29,21 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def configuration(state_dir: Path, extra: str = "") -> Config:
-    """A configuration for tests: ports nobody else uses matter only to the real node."""
+# Below the ephemeral ports, and another hundred for each process that tests: pinned ports do not meet.
+FIRST_PORT = 20_000 + os.getpid() % 90 * 100
+LAST_PORT = FIRST_PORT + 99
+RESERVED_PORT = FIRST_PORT + 22
+
+
+def configuration(state_dir: Path) -> Config:
+    """A node with a hundred ports of its own, one of them reserved, and backends on loopback."""
     return parse(
         f"""
 state_dir: {state_dir}
 api: {{listen: "127.0.0.1:0"}}
-ports: {{ranges: ["40000-40099"], reserved: [40022]}}
+ports: {{ranges: ["{FIRST_PORT}-{LAST_PORT}"], reserved: [{RESERVED_PORT}]}}
 backends: {{allow: [127.0.0.0/8]}}
-{extra}""",
+""",
         "test.yml",
     )
 
@@ -80,12 +89,15 @@ class Client:
                 return Answer(reply.status, reply.headers, text, json.loads(text) if "json" in kind and text else None)
 
 
+N = TypeVar("N", Node, FakeNode)
+
+
 @dataclass
-class RunningApi:
+class RunningApi(Generic[N]):
     """The API, its node, and a client over each kind of socket."""
 
     config: Config
-    node: FakeNode
+    node: N
     server: ApiServer
     token: str
     tcp: Client
@@ -95,6 +107,11 @@ class RunningApi:
     def port(self) -> int:
         assert self.server.address is not None
         return self.server.address.port
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the services that exist."""
+        return [view.service.name for view in self.node.services()]
 
     async def raw(self, request: bytes) -> bytes:
         """What the API answers on TCP to these bytes until it closes (so ask it to)."""
@@ -107,20 +124,37 @@ class RunningApi:
             writer.close()
 
 
+Api = RunningApi[Node]
+StagedApi = RunningApi[FakeNode]
+
+
 @asynccontextmanager
-async def running_api(state_dir: Path, extra: str = "") -> AsyncIterator[RunningApi]:
-    config = configuration(state_dir, extra)
+async def running_api(state_dir: Path) -> AsyncIterator[Api]:
+    """The API of a whole node."""
+    config = configuration(state_dir)
+    async with running_node(config, drain=0) as running, _clients(config, running.node, running.api) as api:
+        yield api
+
+
+@asynccontextmanager
+async def staged_api(state_dir: Path) -> AsyncIterator[StagedApi]:
+    """The API of a node whose sessions, figures and troubles the test makes up."""
+    config = configuration(state_dir)
     node = FakeNode(config)
-    token = AdminToken.load_or_create(config.state_dir)
-    listeners = [tcp_listener(config.api), unix_listener(config.state_dir)]
-    server = ApiServer(node, config, token, listeners)  # type: ignore[arg-type]
+    token = AdminToken.load_or_create(state_dir)
+    server = ApiServer(node, config, token, [tcp_listener(config.api), unix_listener(state_dir)])  # type: ignore[arg-type]
     await server.start()
-    text = (config.state_dir / "admin.token").read_text().strip()
+    try:
+        async with _clients(config, node, server) as api:
+            yield api
+    finally:
+        await server.stop(5)
+
+
+@asynccontextmanager
+async def _clients(config: Config, node: N, server: ApiServer) -> AsyncIterator[RunningApi[N]]:
+    token = (config.state_dir / "admin.token").read_text().strip()
     connector = aiohttp.UnixConnector(str(config.state_dir / "harbor.sock"))
     async with aiohttp.ClientSession() as tcp, aiohttp.ClientSession(connector=connector) as unix:
-        try:
-            yield RunningApi(
-                config, node, server, text, Client(tcp, str(server.url), text), Client(unix, "http://harbor", None)
-            )
-        finally:
-            await server.stop(5)
+        url = str(server.url)
+        yield RunningApi(config, node, server, token, Client(tcp, url, token), Client(unix, "http://harbor", None))
