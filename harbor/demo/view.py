@@ -79,11 +79,11 @@ def escaped(text: str) -> str:
 def amount(count: int) -> str:
     """A number of bytes in at most five characters."""
     size = float(count)
-    for unit in ("", "k", "M", "G"):
+    for unit in ("", "k", "M", "G", "T"):
         if size < 999.5:
             return f"{size:.0f}{unit}" if not unit or size >= 99.5 else f"{size:.1f}{unit}"
         size /= 1000
-    return f"{size:.0f}T"
+    return f"{size:.0f}P"
 
 
 def _try(line: Try) -> Text:
@@ -93,7 +93,7 @@ def _try(line: Try) -> Text:
 
 def _services(services: Sequence[ServiceView], rows: int, *, wide: bool) -> tuple[Table, int]:
     """The table, and how many rows below its heading it has."""
-    columns = ["~service", "port", "status", ">sessions", ">in", ">out", "~backend", *(["~at"] if wide else [])]
+    columns = ["~service", "port", ">sessions", ">in", ">out", "~backend", *(["~at"] if wide else [])]
     table = _table(*columns, "state", ">live")
     lines = [line for view in services for line in _service(view, wide=wide)]
     for line in lines[:rows]:
@@ -106,8 +106,8 @@ def _service(view: ServiceView, *, wide: bool) -> list[list[Text]]:
     first = [
         _yielding(view.service.name, "bold"),
         Text(f"{view.service.protocol.value} {view.service.port}"),
-        Text(view.status.value, "green" if view.status is Status.READY else "red"),
-        Text(f"{counters.active} of {counters.opened}"),
+        # A port that is not open has no sessions to tell of.
+        Text(f"{counters.active} of {counters.opened}") if view.status is Status.READY else Text("degraded", "red"),
         Text(amount(counters.bytes_in)),
         Text(amount(counters.bytes_out)),
     ]
