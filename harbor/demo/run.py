@@ -17,6 +17,8 @@ import uvloop
 from rich.console import Console
 from rich.live import Live
 
+from harbor.api.listening import FILE as SOCKET
+from harbor.api.listening import LONGEST_PATH
 from harbor.config import Log
 from harbor.daemon.logs import start_logging
 from harbor.daemon.machine import check_python
@@ -26,6 +28,7 @@ from harbor.demo.view import Screen, plain_event, plain_try
 from harbor.errors import HarborError
 
 REFRESH: Final = 0.5  # seconds between two looks at the node
+SCRATCH: Final = "harbor-demo-"
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: its terminal was closed
 
 
@@ -50,7 +53,10 @@ async def _demo(duration: float | None) -> str:
     stop = asyncio.Event()
     for number in STOPS:
         loop.add_signal_handler(number, stop.set)
-    with tempfile.TemporaryDirectory(prefix="harbor-demo-") as scratch, _log_to(Path(scratch, "node.log")):
+    with (
+        tempfile.TemporaryDirectory(prefix=SCRATCH, dir=_scratch_parent()) as scratch,
+        _log_to(Path(scratch, "node.log")),
+    ):
         async with staged(Path(scratch)) as stage:
             if duration is not None:
                 loop.call_later(duration, stop.set)
@@ -59,6 +65,13 @@ async def _demo(duration: float | None) -> str:
             for number in STOPS:
                 loop.add_signal_handler(number, stage.running.node.hurry)
     return scratch
+
+
+def _scratch_parent() -> str:
+    """Where temporary files go, unless that is so deep that no Unix socket's path would fit; mkdtemp is safe in both."""
+    usual = tempfile.gettempdir()
+    socket = os.path.join(usual, SCRATCH + "12345678", "node-0", SOCKET)
+    return usual if len(os.fsencode(socket)) <= LONGEST_PATH else "/tmp"  # noqa: S108  # nosec B108
 
 
 async def _show(stage: Stage, stop: asyncio.Event) -> None:

@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 from collections.abc import Iterator
@@ -195,17 +196,29 @@ def test_it_ends_by_itself_when_its_time_is_up() -> None:
     assert done.stderr == ""
 
 
-def test_a_reader_that_leaves_ends_it_in_peace(tmp_path: Path) -> None:
+def test_a_reader_that_leaves_ends_it_in_peace() -> None:
     """As in ``harbor demo | head -1``: nobody is told anything, nothing is left."""
     ours, its = os.pipe()
     os.close(ours)
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([*DEMO, AT_LONGEST], stdout=its, stderr=subprocess.PIPE, env=environment) as process:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        subprocess.Popen(
+            [*DEMO, AT_LONGEST], stdout=its, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": temporary}
+        ) as process,
+    ):
         os.close(its)
         assert process.wait(DEADLINE) == 0
         assert process.stderr is not None
         assert process.stderr.read() == b""
-    assert list(tmp_path.iterdir()) == []
+        assert os.listdir(temporary) == []
+
+
+def test_a_deep_directory_for_temporary_files_is_no_obstacle(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    environment = {**os.environ, "TMPDIR": str(deep)}
+    done = subprocess.run([*DEMO, "0.1"], capture_output=True, text=True, timeout=DEADLINE, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_on_a_terminal_it_is_a_screen_that_goes_with_ctrl_c(on_terminal: Demo) -> None:
