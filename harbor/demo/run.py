@@ -68,7 +68,7 @@ async def _demo(duration: float | None) -> str:
 
 
 def _scratch_parent() -> str:
-    """Where temporary files go, unless that is so deep that no Unix socket's path would fit; mkdtemp is safe in both."""
+    """Where temporary files go, unless that is so deep that no Unix socket's path would fit."""
     usual = tempfile.gettempdir()
     socket = os.path.join(usual, SCRATCH + "12345678", "node-0", SOCKET)
     return usual if len(os.fsencode(socket)) <= LONGEST_PATH else "/tmp"  # noqa: S108  # nosec B108
