@@ -16,6 +16,7 @@ from socket import (
     IPPROTO_TCP,
     MSG_PEEK,
     SO_ERROR,
+    SO_LINGER,
     SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
@@ -25,7 +26,7 @@ from socket import (
 from typing import TYPE_CHECKING, Final
 
 from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED, WRITE
-from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, family_of
+from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, RESET_ON_CLOSE, family_of
 from harbor.model import Reason
 from harbor.policy.rotation import Slot
 
@@ -100,7 +101,11 @@ class Dial:
         if events & (FAILED | HUNG_UP):
             self._failed(attempt.getsockopt(SOL_SOCKET, SO_ERROR) or errno.ECONNRESET)
         elif events & WRITE:
-            self._connected(attempt, events)
+            if _reached_itself(attempt, self.slot):
+                attempt.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)  # no TIME_WAIT on the backend's own port
+                self._failed(errno.ECONNREFUSED)
+            else:
+                self._connected(attempt, events)
 
     def timed_out(self) -> None:
         """The attempt has had its share of the time, or all that its client left to it."""
@@ -189,3 +194,12 @@ class Dial:
             return not self.session.client.recv(1, MSG_PEEK)
         except OSError:
             return True
+
+
+def _reached_itself(attempt: Socket, slot: Slot | None) -> bool:
+    """Whether the kernel took the port of a backend that does not listen as the source port, so that both ends are one.
+
+    That happens on this machine only (RFC 9293 §3.5, simultaneous open), and it would echo the client's bytes, and
+    keep the backend from binding its port again.
+    """
+    return slot is not None and attempt.getsockname()[:2] == slot.address
