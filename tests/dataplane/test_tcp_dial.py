@@ -274,6 +274,19 @@ def test_A18_a_port_that_is_its_own_backend_ends_with_its_limit(plane: RunningPl
     assert plane.plane.descriptors.used == 0
 
 
+def test_A18_a_dial_that_reached_itself_is_a_refusal(planes: Planes) -> None:
+    """The kernel may choose the backend's own port as the source port: without a listener both ends are then one."""
+    number = free_port()
+    plane = planes(source_ports=local_port_range(number, number))
+    port = plane.open()
+    plane.backends(port, [Address("127.0.0.1", number)])
+    client = plane.client(port)
+    assert ends(client) == "end"
+    plane.await_end(port, Reason.CONNECT_REFUSED)
+    assert plane.observer.failed() == ["b1"]
+    plane.listening(port=number)  # and the port is free for the backend to come back
+
+
 @pytest.mark.parametrize(("near_host", "far_host"), [("::1", "127.0.0.1"), ("127.0.0.1", "::1")])
 def test_A21_families_may_differ_between_client_and_backend(plane: RunningPlane, near_host: str, far_host: str) -> None:
     backend = plane.listening(far_host)

@@ -14,6 +14,7 @@ import pytest
 from harbor.dataplane.linger import discard_until_end
 from harbor.dataplane.reactor import PIECE, WHOLE
 from harbor.dataplane.sockets import SIOCOUTQ
+from harbor.dataplane.stream import Stream
 from harbor.model import Reason
 
 from support.backends import echo, greeting, sending
@@ -157,16 +158,24 @@ def test_A05_many_slow_readers_cost_a_piece_each(plane: RunningPlane, monkeypatc
     plane.await_end(port, Reason.CLIENT_RESET, len(clients))
 
 
-def test_a_fast_reader_leaves_nothing_held(plane: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Backend and client share one thread with the relay: a piece goes in only when the one before is out.
+def test_no_copy_is_kept_while_the_peer_keeps_up(plane: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+    hold = Stream.hold
+
+    def noting(stream: Stream, rest: memoryview) -> None:
+        held.append(len(rest))
+        hold(stream, rest)
+
+    monkeypatch.setattr(Stream, "hold", noting)
     port, near, far = plane.pair()
-    held = 0
-    for _ in range(400):
+    for _ in range(400):  # a piece goes in only when the one before is out
         far.sendall(BULK[:PIECE])
-        receive_exactly(near, PIECE)
-        held = max(held, plane.plane.reactor.held)
-    assert held == 0
+        assert receive_exactly(near, PIECE) == BULK[:PIECE]
+    assert held == []
     assert plane.counters(port).bytes_out == 400 * PIECE
+    near.setblocking(False)
+    _fill(near)  # and the proof that it would have been noticed
+    eventually(lambda: held != [])
 
 
 def test_A07_a_backend_may_speak_first(plane: RunningPlane, host: str) -> None:
@@ -232,7 +241,11 @@ def test_A16_a_whole_answer_survives_even_while_its_reader_is_slow(plane: Runnin
     plane.await_end(port, Reason.BACKEND_CLOSED)
 
 
-def test_A16_a_client_that_never_stops_sending_does_not_hold_up_the_loop(plane: RunningPlane) -> None:
+def test_A16_a_client_that_never_stops_sending_does_not_hold_up_the_loop(
+    plane: RunningPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harbor.dataplane.linger.DISCARD_FOR", 0.2)
+
     class Endless:
         """A socket in which there is always more to read."""
 

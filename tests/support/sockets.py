@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import socket
 import struct
@@ -106,6 +107,13 @@ def is_silent(sock: socket.socket) -> bool:
     finally:
         sock.settimeout(PATIENCE)
     return False
+
+
+def go_deaf(sock: socket.socket) -> None:
+    """From now on drop every packet that comes for the socket, as a host does that lost its power."""
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K, 0 bytes
+    attach_filter = 26  # SO_ATTACH_FILTER; Python has no name for it
+    sock.setsockopt(socket.SOL_SOCKET, attach_filter, struct.pack("HL", 1, ctypes.addressof(drop_all)))
 
 
 def on_free_port(bind: Callable[[int], T]) -> T:
