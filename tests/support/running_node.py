@@ -73,7 +73,11 @@ class RunningNode:
         self._stopping: concurrent.futures.Future[None] | None = None
         self.store = SqliteStore.open(config.state_dir)
         self.node = self.call(lambda: Node(config, store(self.store), resolver=resolver, **more))
-        self.call(self.node.start)
+        try:
+            self.call(self.node.start)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> RunningNode:
         return self
