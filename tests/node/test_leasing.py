@@ -270,7 +270,7 @@ def test_G10_what_cannot_be_written_has_not_happened(start: Start, ports: range,
         assert refused.value.code == "store_failed"
     assert node.backends("old") == {"b1": "up"}
     assert node.service("old").policy.max_sessions == 10_000
-    assert node.exchange("old") == b"ping"
+    assert node.exchange("old", b"ping") == b"ping"
     assert node.call(node.node.problems) == ["the state cannot be written: the disk is on fire"]
     assert open_ports(ports) == {node.port("old"): {"tcp"}}
     store.broken = False

@@ -100,6 +100,7 @@ def test_a_lease_gets_one_fresh_ttl_and_no_more(start: Start, end: Ending, backe
     assert (node.backend("web", "leased").expires_in or 0) > 0.5
     assert {node.exchange("web") for _ in range(4)} == {b"leased", b"lasting"}
     node.await_backends("web", {"lasting": "up"})
+    eventually(lambda: stored(node) == ["lasting"])
     end(node)
     assert list(start().backends("web")) == ["lasting"]
 

@@ -157,8 +157,8 @@ class RunningNode:
 
     # Traffic.
 
-    def exchange(self, name: str, data: bytes = b"ping") -> bytes:
-        """What a new TCP client of the service gets back for ``data``; raises what the client would see."""
+    def exchange(self, name: str, data: bytes = b"") -> bytes:
+        """What a new TCP client is greeted with, or gets back for ``data``; raises what the client would see."""
         with connected(Address("127.0.0.1", self.port(name))) as client:
             client.sendall(data)
             return client.recv(1 << 16)
