@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 SOCKET: Final = "harbor.sock"
-PAGE: Final = 1000  # the largest page there is
+PAGE: Final = 200  # building one page must not hold up the data path; ten milliseconds do not
 ANSWER_TIMEOUT: Final = 60.0  # seconds; a change waits for the disk, nothing takes this long
 CONNECT_TIMEOUT: Final = 10.0
 LONGEST_LINE: Final = 1024 * 1024  # of the event feed
