@@ -38,18 +38,22 @@ def ports() -> Iterator[range]:
 
 @pytest.fixture
 def serve(daemons: Daemons, directory: Path, ports: range) -> Iterator[Serve]:
-    """Starts a daemon, on the same state each time, and waits until it answers."""
+    """Starts a daemon, on the same state each time, and waits until it answers.
+
+    ``some`` are other ports, ``instead`` is a text in its configuration and what stands there instead.
+    """
     with contextlib.ExitStack() as stack:
 
         def start(
             extra: str = "",
             *,
             some: range = ports,
+            instead: tuple[str, str] = ("", ""),
             quarantine: float = 60.0,
             wait: bool = True,
             max_descriptors: int | None = None,
         ) -> Daemon:
-            text = daemon_config(directory, some, extra, quarantine)
+            text = daemon_config(directory, some, extra, quarantine).replace(*instead)
             daemon = stack.enter_context(contextlib.closing(Daemon(daemons, directory, text, max_descriptors)))
             return daemon.await_ready() if wait else daemon
 

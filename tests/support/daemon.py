@@ -122,6 +122,7 @@ class Daemon:
         self._daemons = daemons
         self._exit: int | None = None
         self._log = directory / "log"
+        self._log.unlink(missing_ok=True)
         self.state = directory / "state"
         self.config = directory / "harbor.yml"
         self.config.write_text(text)
