@@ -127,14 +127,18 @@ class Registry:
         ``position`` is the planned one, None draws one. ``address`` is where to dial it, admitted; None while its
         name is not resolved. A registration that equals the present one but for the ttl renews the lease and
         touches neither state nor queue nor address: what is down stays down until its retry is due, what an operator
-        drains stays draining. Any other is a new instance at the end of the queue.
+        drains stays draining. Without a ttl it is no heartbeat, and brings back what is down. Any other registration
+        is a new instance at the end of the queue.
         """
         queue = self._queue(service_id)
         old = queue.entries.get(backend.id)
         if old is not None and old.is_renewed_by(backend):
             old.renew(backend, now)
-            self._deadlines.set(old, old.due())
-            return Registered(created=False, renewed=True, effects=())
+            back: list[Effect] = []
+            if old.state is State.DOWN and backend.ttl is None:
+                # Without a lease there are no heartbeats: somebody says that it is back.
+                back = [self._step(old, Event.RETRY_DUE, now, "registered again"), *self._rejoin(old)]
+            return Registered(created=False, renewed=True, effects=self._settle(old, back))
         if old is not None:
             self._forget(old)
         entry = self._begin(queue, backend, self.next_position() if position is None else position, address, now)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from harbor.errors import Invalid, Refused
-from harbor.policy.ports import FIRST_INTERNAL, HIGHEST, InternalPorts, Ports, overlaps, parse_range, range_text
+from harbor.policy.ports import FIRST_INTERNAL, HIGHEST, InternalPorts, Ports, beside, overlaps, parse_range, range_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
@@ -370,3 +370,21 @@ def test_an_internal_port_that_was_released_and_claimed_is_not_handed_out() -> N
     numbers.claim(4100)
     numbers.claim(4102)
     assert numbers.take() == 4103
+
+
+@given(st.lists(st.integers(1, 60), min_size=0, max_size=8, unique=True), st.integers(1, 60), st.integers(0, 59))
+def test_beside_is_the_largest_gap_that_is_clear_of_all_ranges(edges: list[int], low: int, length: int) -> None:
+    ordered = sorted(edges)[: len(edges) // 2 * 2]
+    ranges = list(zip(ordered[::2], ordered[1::2], strict=True))
+    local = (low, min(60, low + length))
+    taken = {port for start, end in ranges for port in range(start, end + 1)}
+    found = beside(ranges, local)
+    runs = [0]
+    for port in range(local[0], local[1] + 1):
+        runs.append(0 if port in taken else runs[-1] + 1)
+    if found is None:
+        assert max(runs) == 0
+    else:
+        assert local[0] <= found[0] <= found[1] <= local[1]
+        assert not taken & set(range(found[0], found[1] + 1))
+        assert found[1] - found[0] + 1 == max(runs)

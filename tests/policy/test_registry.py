@@ -202,10 +202,23 @@ def test_H01_deregistering_again_changes_nothing() -> None:
 
 
 def test_a_heartbeat_does_not_bring_a_failed_backend_up() -> None:
+    made = registry("b1", "b2", ttl=10)
+    made.failed("s", "b1", "refused", 0.0)
+    assert put(made, backend("b1", ttl=10), now=5.0).effects == ()
+    assert up(made) == ["b2"]
+
+
+def test_a_registration_without_a_lease_brings_a_failed_backend_back_at_the_end() -> None:
     made = registry("b1", "b2")
     made.failed("s", "b1", "refused", 0.0)
-    assert put(made, backend("b1"), now=5.0).effects == ()
-    assert up(made) == ["b2"]
+    done = put(made, backend("b1"), now=5.0)
+    assert (done.created, done.renewed) == (False, True)
+    assert without_words(done.effects) == [
+        changed("b1", State.DOWN, State.UP),
+        Moved("s", "b1", 3),
+        RoutesChanged("s"),
+    ]
+    assert up(made) == ["b2", "b1"]
 
 
 def test_a_changed_ttl_is_a_renewal_that_has_to_be_saved() -> None:

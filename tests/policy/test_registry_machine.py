@@ -112,10 +112,11 @@ class RegistryMachine(RuleBasedStateMachine):
             self.disk[id] = row
         known = self.registry.known("s", id)
         address = Address("10.0.0.1", port) if resolved else None
+        before = self.states.get(id)
         done = self.registry.register("s", backend, None if row is None else row.position, address, self.now)
         assert done.created == (known is None)
         assert not (done.created and done.renewed)
-        assert not (done.renewed and done.effects)
+        assert bool(done.renewed and done.effects) == (done.renewed and before is State.DOWN and ttl is None)
         self.apply(done.effects, reborn=None if done.renewed else id)
         if not done.renewed:
             assert self.behind(id) == []
@@ -135,8 +136,9 @@ class RegistryMachine(RuleBasedStateMachine):
             return
         assert self.registry.plan("s", backend) is None
         done = self.registry.register("s", backend, None, None, self.now)
-        assert (done.created, done.renewed, done.effects) == (False, True, ())
-        self.apply(())
+        assert (done.created, done.renewed) == (False, True)
+        assert bool(done.effects) == (state is State.DOWN and backend.ttl is None)
+        self.apply(done.effects)
 
     @precondition(lambda self: self.states)
     @rule(pick=picks)
