@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import struct
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ SK_MEMINFO_DROPS: Final = 8  # index into the array that SO_MEMINFO returns
 SIOCOUTQ: Final = 0x5411
 
 BACKLOG: Final = 4096  # the kernel caps it at net.core.somaxconn
+# The highest descriptor numbers are not for ports: a node that cannot even be asked what is wrong is worse off than one
+# with a port less. A quarter where there are few.
+KEPT_BACK: Final = 64
 DATAGRAM_BUFFER: Final = 8 << 20  # bytes; a burst of 20,000 datagrams must find room while a turn is busy
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -62,7 +66,7 @@ def bind_tcp(host: str, port: int, liveness: Liveness) -> socket.socket:
     It listens at once, since only listen() tells whether the port is really free: somebody's ephemeral source
     port lets bind() pass. Clients wait in its backlog until the relay starts to accept.
     """
-    sock = socket.socket(family_of(host), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = _new_socket("TCP", host, port, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _set_dual_stack(sock, host)
@@ -80,7 +84,7 @@ def bind_tcp(host: str, port: int, liveness: Liveness) -> socket.socket:
 
 def bind_udp(host: str, port: int) -> socket.socket:
     """A bound, non-blocking UDP socket that tells which local address a datagram came to. Errors: ``PortTaken``."""
-    sock = socket.socket(family_of(host), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sock = _new_socket("UDP", host, port, socket.SOCK_DGRAM)
     try:
         _set_dual_stack(sock, host)
         if is_wildcard(host):
@@ -129,6 +133,19 @@ def kernel_drops(sock: socket.socket) -> int:
     return int(struct.unpack_from("=I", info, SK_MEMINFO_DROPS * 4)[0])
 
 
+def _new_socket(kind: str, host: str, port: int, type_: int) -> socket.socket:
+    """A non-blocking socket for a port, if descriptors are left. Errors: ``PortTaken``."""
+    try:
+        sock = socket.socket(family_of(host), type_ | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise _port_taken(kind, host, port, error) from error
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if sock.fileno() >= most - min(KEPT_BACK, most // 4):
+        sock.close()
+        raise _port_taken(kind, host, port, OSError(errno.EMFILE, ""))
+    return sock
+
+
 def _set_dual_stack(sock: socket.socket, host: str) -> None:
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
@@ -151,4 +168,6 @@ def _port_taken(kind: str, host: str, port: int, error: OSError) -> PortTaken:
         return PortTaken(f"{where} cannot be bound: this machine does not have that address")
     if error.errno == errno.EACCES:
         return PortTaken(f"{where} cannot be bound: ports below 1024 need CAP_NET_BIND_SERVICE")
+    if error.errno == errno.EMFILE:
+        return PortTaken(f"{where} cannot be opened: RLIMIT_NOFILE leaves no descriptor for it; raise that limit")
     return PortTaken(f"{where} cannot be bound: {os.strerror(error.errno or 0)}")
