@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -49,6 +50,8 @@ def become_daemon(config: str, stderr: str, limit: str) -> NoReturn:
             resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), int(limit)))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = serve(load(Path(config), {}))
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
