@@ -47,10 +47,10 @@
 static struct {
     const char *host;
     int port, echo, source, sink, udp, connections, size, cpu, sources;
-    double seconds, rate;
+    double seconds, rate, setup;
     bool reset, up, wait;
 } o = {.host = "127.0.0.1", .echo = -1, .source = -1, .sink = -1, .udp = -1, .connections = 1, .size = 128,
-       .cpu = -1, .sources = 1, .seconds = 3};
+       .cpu = -1, .sources = 1, .seconds = 3, .setup = 30};
 
 static char buffer[1 << 20];
 static int epoll;
@@ -368,7 +368,7 @@ static struct connection *open_all(bool exchange)
 {
     struct connection *all = calloc(o.connections, sizeof *all);
     struct epoll_event events[EVENTS];
-    uint64_t deadline = now() + 30 * SECOND;
+    uint64_t deadline = now() + o.setup * 1e9;
     int dialled = 0, done = 0, under_way = 0;
     while (done < o.connections) {
         for (; under_way < AT_ONCE && dialled < o.connections; dialled++, under_way++) {
@@ -378,7 +378,7 @@ static struct connection *open_all(bool exchange)
         }
         int n = wait_until(events, deadline);
         if (now() >= deadline)
-            give_up("set-up: %d of %d connections within 30 s", done, o.connections);
+            give_up("set-up: %d of %d connections within %g s", done, o.connections, o.setup);
         for (int i = 0; i < n; i++) {
             struct connection *c = &all[events[i].data.u32];
             if (!c->busy) { /* connected: ask */
@@ -632,7 +632,7 @@ static void bulk(void)
         least = bytes[i] < least ? bytes[i] : least;
     }
     print_operations(total);
-    printf("\"bytes\": %llu, \"least\": %llu, ", (unsigned long long)total, (unsigned long long)least);
+    printf("\"streams\": %d, \"least\": %llu, ", o.connections, (unsigned long long)least);
     finish();
 }
 
@@ -810,7 +810,8 @@ static const struct option OPTIONS[] = {
     {"host", 1, 0, 'h'},  {"port", 1, 0, 'p'},        {"echo", 1, 0, 'e'},    {"source", 1, 0, 's'},
     {"sink", 1, 0, 'k'},  {"udp", 1, 0, 'u'},         {"size", 1, 0, 'b'},    {"connections", 1, 0, 'n'},
     {"rate", 1, 0, 'r'},  {"seconds", 1, 0, 't'},     {"reset", 0, 0, 'x'},   {"up", 0, 0, 'U'},
-    {"wait", 0, 0, 'w'},  {"cpu", 1, 0, 'c'},         {"sources", 1, 0, 'a'}, {0}};
+    {"wait", 0, 0, 'w'},  {"cpu", 1, 0, 'c'},         {"sources", 1, 0, 'a'}, {"setup", 1, 0, 'S'},
+    {0}};
 
 static void read_options(int count, char **words)
 {
@@ -827,6 +828,7 @@ static void read_options(int count, char **words)
         case 'r': o.rate = atof(optarg); break;
         case 't': o.seconds = atof(optarg); break;
         case 'a': o.sources = atoi(optarg); break;
+        case 'S': o.setup = atof(optarg); break;
         case 'c': o.cpu = atoi(optarg); break;
         case 'x': o.reset = true; break;
         case 'U': o.up = true; break;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -28,9 +29,11 @@ def build() -> None:
         raise Failed("the load generator needs a C compiler; on Debian: apt-get install gcc libc6-dev")
     LOAD.parent.mkdir(exist_ok=True)
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra"]
-    done = subprocess.run([compiler, *flags, "-o", LOAD, source], capture_output=True, text=True)
+    draft = LOAD.with_name(f"load.{os.getpid()}")
+    done = subprocess.run([compiler, *flags, "-o", draft, source], capture_output=True, text=True)
     if done.returncode:
         raise Failed(f"load.c does not compile here: {done.stderr.strip()[-500:]}")
+    os.replace(draft, LOAD)  # one that runs just now keeps its file
 
 
 def words(mode: str, options: dict[str, Any]) -> list[str | Path]:
@@ -45,9 +48,11 @@ def words(mode: str, options: dict[str, Any]) -> list[str | Path]:
 
 
 @contextmanager
-def backends(cpu: int, host: str = "127.0.0.1", namespace: str | None = None) -> Iterator[dict[str, int]]:
+def backends(
+    cpu: int, host: str = "127.0.0.1", namespace: str | None = None, echo: int = 0
+) -> Iterator[dict[str, int]]:
     """Backends of every kind; the block gets their ports by name: echo, source, sink, udp."""
-    options = {"host": host, "echo": 0, "source": 0, "sink": 0, "udp": 0, "seconds": BACKEND_LIFE, "wait": True}
+    options = {"host": host, "echo": echo, "source": 0, "sink": 0, "udp": 0, "seconds": BACKEND_LIFE, "wait": True}
     with stopping(Program(words("serve", options), cpu, namespace=namespace, piped=True)) as server:
         yield server.hear(5.0)
 

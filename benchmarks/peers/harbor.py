@@ -1,0 +1,120 @@
+"""Harbor: one process, ports leased over the API as users do it; every change is on disk before it is answered."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.peers.peer import Forward, Peer, Place, Proxy
+from benchmarks.process import STOP, Failed, Program
+
+FIRST_PORT: Final = 20_000  # the ports of all peers: below the kernel's ephemeral ones, apart from Harbor's default
+LAST_PORT: Final = 29_999
+PATIENCE: Final = 20.0
+
+SERVE: Final = """\
+import os, pathlib, sys
+from harbor.config import load
+from harbor.daemon import serve
+sys.exit(serve(load(pathlib.Path(sys.argv[1]), os.environ)))
+"""
+
+
+class HarborPeer(Peer):
+    """TCP and UDP, in a process of its own."""
+
+    name = "harbor"
+    title = "Harbor"
+    protocols = frozenset({"tcp", "udp"})
+
+    def version(self) -> str:
+        from harbor import __version__
+
+        return __version__
+
+    def start(self, place: Place, forwards: Sequence[Forward]) -> Proxy:
+        return HarborNode(place, forwards)
+
+    def fill(self, place: Place, forwards: Sequence[Forward]) -> None:
+        HarborNode(place, forwards).stop(PATIENCE)
+
+
+class HarborNode(Proxy):
+    """A node with its state in the scratch directory. Started again there, it has its services again."""
+
+    def __init__(self, place: Place, forwards: Sequence[Forward]) -> None:
+        super().__init__(place, forwards)
+        state = place.scratch / "state"
+        is_new = not state.exists()
+        state.mkdir(mode=0o700, exist_ok=True)
+        config = place.scratch / "harbor.yml"
+        config.write_text(json.dumps(configuration(place, state)))
+        self.program = Program(
+            [sys.executable, "-c", SERVE, config], place.cpu, log=place.scratch / "log", namespace=place.namespace
+        )
+        self._socket = state / "harbor.sock"
+        self._api: _Api | None = None
+        if is_new:
+            try:
+                self.program.wait_for("its API", self._socket.exists)
+                for forward in forwards:
+                    self.open(forward)
+            except BaseException:
+                self.stop()
+                raise
+
+    def open(self, forward: Forward) -> None:
+        self.forwards[forward.port] = forward
+        host, port = forward.backend
+        service = {"name": forward.name, "protocol": forward.protocol, "port": forward.port, "max_sessions": 0}
+        self._ask("POST", "/v1/services", service)
+        self._ask("PUT", f"/v1/services/{forward.name}/backends/b", {"host": host, "port": port})
+
+    def close(self, forward: Forward) -> None:
+        del self.forwards[forward.port]
+        self._ask("DELETE", f"/v1/services/{forward.name}")
+
+    def stop(self, patience: float = STOP) -> None:
+        if self._api is not None:
+            self._api.close()
+        super().stop(patience)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        if self._api is None:
+            self._api = _Api(self._socket)
+        self._api.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+        reply = self._api.getresponse()
+        text = reply.read()
+        if reply.status >= 300:
+            raise Failed(f"harbor: {method} {path}: {reply.status} {text.decode()[:200]}")
+
+
+def configuration(place: Place, state: Path) -> dict[str, Any]:
+    """harbor.yml for one benchmark (YAML written as JSON)."""
+    return {
+        "state_dir": str(state),
+        "listen": {"public": place.host, "private": place.host},
+        "ports": {"ranges": [f"{FIRST_PORT}-{LAST_PORT}"]},
+        "api": {"listen": "127.0.0.1:0"},
+        "backends": {"allow": ["127.0.0.0/8", "10.0.0.0/8"]},
+        "defaults": {"drain_timeout": 0},
+        "log": {"level": "warning", "format": "json"},
+    }
+
+
+class _Api(http.client.HTTPConnection):
+    """HTTP over the node's Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(str(self._path))

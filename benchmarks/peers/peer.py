@@ -1,0 +1,204 @@
+"""What a peer is: a proxy that can be found, told to forward ports, watched, and told to forward others."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from benchmarks import machine
+from benchmarks.process import ROOT, STOP, Failed, Program
+
+Protocol = Literal["tcp", "udp"]
+
+WHEELS: Final = ROOT.parent / ".venv-bench"  # the peers that come from PyPI; see setup.py
+HELLO: Final = b"harbor-bench"
+FIRST_PATIENCE: Final = 0.005  # seconds; some peers accept before they have a route, and then never answer that client
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One port of a proxy, and the backend behind it."""
+
+    protocol: Protocol
+    port: int
+    backend: tuple[str, int]
+
+    @property
+    def name(self) -> str:
+        """A name that every peer's configuration takes."""
+        return f"{self.protocol}{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a proxy runs. ``spare`` ports are those it will be asked to open later."""
+
+    scratch: Path
+    cpu: int
+    host: str = "127.0.0.1"
+    namespace: str | None = None
+    spare: tuple[Forward, ...] = ()
+
+
+class Missing(Exception):
+    """The peer is not on this machine; the message says what would change that."""
+
+
+class Proxy(ABC):
+    """A running peer.
+
+    Closing: ``stop()``.
+    """
+
+    def __init__(self, place: Place, forwards: Sequence[Forward]) -> None:
+        self.place = place
+        self.forwards = {forward.port: forward for forward in forwards}
+        self.program: Program
+
+    @abstractmethod
+    def open(self, forward: Forward) -> None:
+        """Ask for another port, the way this peer's users do; whether it is open yet is for the caller to find out."""
+
+    @abstractmethod
+    def close(self, forward: Forward) -> None:
+        """Give a port back."""
+
+    def is_listening(self) -> bool:
+        """Whether every port is open."""
+        tcp = [forward.port for forward in self.forwards.values() if forward.protocol == "tcp"]
+        udp = [forward.port for forward in self.forwards.values() if forward.protocol == "udp"]
+        return machine.listens(self.program.pid, tcp, udp)
+
+    def stop(self, patience: float = STOP) -> None:
+        """End it; by force after so many seconds."""
+        self.program.stop(patience)
+
+
+class Peer(ABC):
+    """A proxy that takes part. Baselines are shown, but nobody is measured against them."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    protocols: ClassVar[frozenset[Protocol]] = frozenset({"tcp"})
+    is_baseline: ClassVar[bool] = False
+    opens_ports: ClassVar[bool] = True  # while it runs
+
+    @abstractmethod
+    def version(self) -> str:
+        """Its version. Errors: ``Missing``."""
+
+    @abstractmethod
+    def start(self, place: Place, forwards: Sequence[Forward]) -> Proxy:
+        """Start it, with these ports. Errors: ``Failed``."""
+
+    def fill(self, place: Place, forwards: Sequence[Forward]) -> None:  # noqa: B027 (most keep no state)
+        """Leave in the scratch directory what a start with these ports finds there. Errors: ``Failed``."""
+
+
+class Configured(Proxy):
+    """A proxy that reads files, and reads them again when told to."""
+
+    def __init__(self, peer: ConfiguredPeer, place: Place, forwards: Sequence[Forward]) -> None:
+        super().__init__(place, forwards)
+        self.peer = peer
+        self._write()
+        self.program = Program(peer.command(place), place.cpu, log=place.scratch / "log", namespace=place.namespace)
+
+    def open(self, forward: Forward) -> None:
+        self.forwards[forward.port] = forward
+        self._apply()
+
+    def close(self, forward: Forward) -> None:
+        del self.forwards[forward.port]
+        self._apply()
+
+    def _apply(self) -> None:
+        self._write()
+        self.peer.reload(self)
+
+    def _write(self) -> None:
+        """Put every file in place by renaming it, as those that watch their files expect."""
+        for name, text in self.peer.files(self.place, list(self.forwards.values())).items():
+            draft = self.place.scratch / f".{name}.new"
+            draft.write_text(text)
+            os.replace(draft, self.place.scratch / name)
+
+
+class ConfiguredPeer(Peer):
+    """A peer that is told everything by files."""
+
+    @abstractmethod
+    def command(self, place: Place) -> list[str | Path]:
+        """How it is started."""
+
+    @abstractmethod
+    def files(self, place: Place, forwards: Sequence[Forward]) -> Mapping[str, str]:
+        """Its configuration: text by name of the file."""
+
+    def reload(self, proxy: Configured) -> None:
+        """Tell it that the files have changed; a peer that watches them need not be told."""
+
+    def start(self, place: Place, forwards: Sequence[Forward]) -> Proxy:
+        return Configured(self, place, forwards)
+
+
+def program_named(name: str, install: str) -> Path:
+    """The path of a program; sbin counts, where Debian puts proxies. Errors: ``Missing``."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
+    if found is None:
+        raise Missing(f"{name} is not installed; {install}")
+    return Path(found)
+
+
+def version_said_by(command: Sequence[str | Path], pattern: str) -> str:
+    """What a program says its version is. Errors: ``Missing`` if it cannot be run."""
+    try:
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=20)
+    except OSError as error:
+        raise Missing(f"{command[0]} cannot be run: {error.strerror}") from error
+    found = re.search(pattern, done.stdout + done.stderr)
+    if found is None:
+        raise Missing(f"{Path(command[0]).name} does not tell its version: exit {done.returncode}")
+    return found[1]
+
+
+def reach(forward: Forward, host: str = "127.0.0.1", within: float = 20.0) -> float:
+    """Seconds until a first byte came back through a port whose backend echoes. Errors: ``Failed``."""
+    begun = time.monotonic()
+    attempt = _try_tcp if forward.protocol == "tcp" else _try_udp
+    patience = FIRST_PATIENCE
+    while not attempt((host, forward.port), patience):
+        if time.monotonic() > begun + within:
+            raise Failed(f"no byte came through {forward.name} within {within:g} s")
+        time.sleep(0.0005)
+        patience = min(1.0, 1.5 * patience)
+    return time.monotonic() - begun
+
+
+def _try_tcp(address: tuple[str, int], patience: float) -> bool:
+    try:
+        with socket.create_connection(address, patience) as sock:
+            sock.sendall(HELLO)
+            return bool(sock.recv(1))
+    except OSError:
+        return False
+
+
+def _try_udp(address: tuple[str, int], patience: float) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(patience)
+        try:
+            sock.connect(address)
+            sock.send(HELLO)
+            return sock.recv(64) == HELLO
+        except OSError:
+            return False
