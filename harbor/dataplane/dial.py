@@ -101,7 +101,7 @@ class Dial:
         if events & (FAILED | HUNG_UP):
             self._failed(attempt.getsockopt(SOL_SOCKET, SO_ERROR) or errno.ECONNRESET)
         elif events & WRITE:
-            if _reached_itself(attempt, self.slot):
+            if self._reached_itself(attempt):
                 attempt.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)  # no TIME_WAIT on the backend's own port
                 self._failed(errno.ECONNREFUSED)
             else:
@@ -195,11 +195,15 @@ class Dial:
         except OSError:
             return True
 
+    def _reached_itself(self, attempt: Socket) -> bool:
+        """Whether the kernel took the port of a backend that does not listen as the source port, so both ends are one.
 
-def _reached_itself(attempt: Socket, slot: Slot | None) -> bool:
-    """Whether the kernel took the port of a backend that does not listen as the source port, so that both ends are one.
-
-    That happens on this machine only (RFC 9293 §3.5, simultaneous open), and it would echo the client's bytes, and
-    keep the backend from binding its port again.
-    """
-    return slot is not None and attempt.getsockname()[:2] == slot.address
+        It can where the backend's port is among the source ports (RFC 9293 §3.5, simultaneous open). The session would
+        echo its client's bytes, and would keep the backend from binding its port again.
+        """
+        slot = self.slot
+        return (
+            slot is not None
+            and slot.address.port in self.session.listener.plane.source_port_range
+            and attempt.getsockname()[:2] == slot.address
+        )

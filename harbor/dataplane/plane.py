@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from harbor.dataplane.budget import PER_TCP_SESSION, PER_UDP_FLOW, Descriptors
 from harbor.dataplane.dial import Dial
 from harbor.dataplane.reactor import Reactor
-from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, plain_address
+from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, plain_address, source_port_range
 from harbor.dataplane.tcp import TcpListener, TcpSession
 from harbor.dataplane.udp import UdpFlow, UdpPort
 from harbor.model import (
@@ -149,6 +149,7 @@ class DataPlane:
         self.descriptors = descriptors or Descriptors.of_process()
         self.liveness = liveness or Liveness()
         self.source_ports = source_ports  # IP_LOCAL_PORT_RANGE of backend sockets, where it is needed
+        self.source_port_range = source_port_range(source_ports)
         self.dialling: dict[Dial, None] = {}
         self.listening: set[Address] = set()  # the addresses of all ports
         self.paused = 0  # listeners that wait for descriptors

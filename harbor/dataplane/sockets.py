@@ -12,6 +12,7 @@ import resource
 import socket
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from harbor.errors import PortTaken
@@ -125,6 +126,18 @@ def is_wildcard(host: str) -> bool:
 def local_port_range(lowest: int, highest: int) -> bytes:
     """The value of IP_LOCAL_PORT_RANGE that keeps ephemeral ports between these two."""
     return struct.pack("=I", lowest | highest << 16)
+
+
+def source_port_range(option: bytes | None) -> range:
+    """The ports that sockets with this value of IP_LOCAL_PORT_RANGE (None: without it) are given as source ports."""
+    if option is not None:
+        (packed,) = struct.unpack("=I", option)
+        return range(packed & 0xFFFF, (packed >> 16) + 1)
+    try:
+        lowest, highest = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    except OSError:
+        return range(1024, 65536)
+    return range(int(lowest), int(highest) + 1)
 
 
 def kernel_drops(sock: socket.socket) -> int:
