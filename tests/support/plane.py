@@ -164,6 +164,12 @@ class RunningPlane:
 
         return self.call(lambda: bind(port) if port else on_free_port(bind))
 
+    def free_number(self) -> int:
+        """A port that was free for both protocols a moment ago."""
+        number = self.open("both")
+        self.close_port(number)
+        return number
+
     def backends(self, port: int, addresses: Sequence[Address], up: Sequence[bool] = ()) -> None:
         """Let the port forward to these, in this order."""
         ups = list(up) or [True] * len(addresses)
@@ -262,9 +268,9 @@ class RunningPlane:
             self._stack.close()
             self.call(self._close_ports)
             eventually(lambda: self.plane.descriptors.used == 0, what="clients that linger are gone")
-        finally:
             self.call(self.plane.close)
             left = self.call(self._left)
+        finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(PATIENCE)
             self._loop.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import random
 import socket
 import struct
@@ -26,10 +27,14 @@ def family_of(host: str) -> socket.AddressFamily:
 def listening(host: str = "127.0.0.1", backlog: int = 128, port: int = 0) -> socket.socket:
     """A TCP listener, for a test that accepts by itself."""
     sock = socket.socket(family_of(host), socket.SOCK_STREAM)
-    sock.settimeout(PATIENCE)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, port))
-    sock.listen(backlog)
+    try:
+        sock.settimeout(PATIENCE)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
@@ -123,6 +128,9 @@ def on_free_port(bind: Callable[[int], T]) -> T:
             return bind(port)
         except PortTaken:
             continue
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
     raise AssertionError("unreachable")
 
 

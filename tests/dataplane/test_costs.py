@@ -1,0 +1,146 @@
+"""What a TCP session costs: counts, which do not depend on the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from harbor.model import Address
+
+from support.backends import Backend, echo
+from support.needs import lacking, needs
+from support.sockets import address_of, connected, listening, on_free_port, receive_exactly
+
+SCRIPT: Final = Path(__file__).parents[1] / "support" / "measured_plane.py"
+PAYLOAD: Final = {"recvfrom", "sendto", "recvmsg", "sendmsg", "read", "write"}  # may be counted apart
+WAITS: Final = {"epoll_wait", "epoll_pwait"}
+# How often the plane wakes up depends on who else is busy, everything else does not: the quietest run counts.
+ATTEMPTS: Final = 8
+SESSIONS: Final = 200
+Drive = Callable[[Address], None]
+IDLE: Final = 4_000
+
+
+@contextlib.contextmanager
+def measured_plane(backend: Address, *prefix: str) -> Iterator[tuple[subprocess.Popen[str], Address]]:
+    """A plane in a process of its own, started by the command ``prefix``, and where it listens."""
+    with subprocess.Popen(
+        [*prefix, sys.executable, str(SCRIPT), backend.host, str(backend.port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield process, Address("127.0.0.1", int(process.stdout.readline()))
+        finally:
+            process.stdin.close()
+            process.wait(30)
+        assert process.returncode == 0
+
+
+def one_by_one(address: Address) -> None:
+    for _ in range(SESSIONS):
+        with connected(address) as client:
+            client.sendall(b"ping")
+            assert receive_exactly(client, 4) == b"ping"
+
+
+def all_together(address: Address) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(address)) for _ in range(SESSIONS)]
+        for client in clients:
+            client.sendall(b"ping")
+        for client in clients:
+            assert receive_exactly(client, 4) == b"ping"
+            client.shutdown(socket.SHUT_WR)
+        for client in clients:
+            assert receive_exactly(client, 1) == b""
+
+
+def nothing(_address: Address) -> None:
+    pass
+
+
+def system_calls(tmp_path: Path, address: Address, drive: Drive) -> dict[str, int]:
+    """Which system calls the plane makes while ``drive`` uses it, start and end of the process included."""
+    table = tmp_path / "calls"
+    with measured_plane(address, needs("strace"), "-f", "-c", "-U", "name,calls", "-o", str(table)) as (_, port):
+        drive(port)
+    rows = [line.split() for line in table.read_text().splitlines()[2:]]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0] != "total"}
+
+
+@pytest.fixture
+def one_processor() -> Iterator[None]:
+    """All that this test starts takes turns on one processor, so that wake-ups do not depend on a race."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.usefixtures("one_processor")
+@pytest.mark.parametrize("drive", [one_by_one, all_together])
+def test_a_session_costs_at_most_sixteen_system_calls_besides_its_payload(tmp_path: Path, drive: Drive) -> None:
+    # A port that is nobody's source port, as backends usually have; any other costs one call more.
+    with contextlib.closing(on_free_port(lambda port: Backend(echo, port=port))) as backend:
+        before = system_calls(tmp_path, backend.address, nothing)
+        fewest = float("inf")
+        for attempt in range(1, ATTEMPTS + 1):
+            after = system_calls(tmp_path, backend.address, drive)
+            assert backend.accepted == attempt * SESSIONS
+            spent = {name: (count - before.get(name, 0)) / SESSIONS for name, count in after.items()}
+            spent = {name: count for name, count in spent.items() if count > 0 and name not in PAYLOAD}
+            waits = sum(count for name, count in spent.items() if name in WAITS)
+            assert spent["accept4"] >= 1  # strace saw the sessions
+            assert sum(spent.values()) - waits < 13, spent
+            fewest = min(fewest, sum(spent.values()))
+            if fewest <= 16:
+                break
+    assert fewest <= 16
+
+
+def test_an_idle_session_costs_at_most_two_and_a_half_kibibytes() -> None:
+    enough = 2 * IDLE + 500
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < enough + 300:  # the plane needs as many, and keeps a reserve
+        lacking(f"this test needs {enough + 300} descriptors; the hard limit is {limits[1]}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(enough, limits[0]), limits[1]))
+    try:
+        with contextlib.ExitStack() as stack:
+            backend = stack.enter_context(listening(backlog=1024))
+            process, address = stack.enter_context(measured_plane(address_of(backend)))
+
+            def open_sessions(count: int) -> None:
+                for _ in range(count):
+                    client = stack.enter_context(connected(address))
+                    far = stack.enter_context(backend.accept()[0])
+                    client.sendall(b"x")
+                    assert receive_exactly(far, 1) == b"x"
+
+            open_sessions(100)  # what the first ones need once is not counted
+            before = anonymous_memory(process.pid)
+            open_sessions(IDLE)
+            after = anonymous_memory(process.pid)
+            assert (after - before) / IDLE <= 2560
+            assert after > before
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def anonymous_memory(pid: int) -> int:
+    """Bytes that the process has for itself."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("smaps_rollup has no line Anonymous")

@@ -1,0 +1,46 @@
+"""A data plane in a process of its own, for counting what a session costs.
+
+Usage: python measured_plane.py BACKEND_HOST BACKEND_PORT. Prints the port it listens on; ends at the end of stdin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import sys
+
+import uvloop
+from harbor.dataplane.budget import Descriptors, raise_limit
+from harbor.dataplane.plane import DataPlane
+from harbor.model import Address, Opening, Policy, Protocol, Route
+
+
+class Nobody:
+    """An observer that nobody should need."""
+
+    def backend_failed(self, service_id: str, backend_id: str, address: Address, detail: str) -> None:
+        print(f"{backend_id} failed: {detail}", file=sys.stderr)
+
+
+async def serve(backend: Address) -> None:
+    raise_limit()
+    loop = asyncio.get_running_loop()
+    plane = DataPlane(loop, Nobody(), descriptors=Descriptors.of_process())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    plane.bind(Opening("s1", "measured", Protocol.TCP, "127.0.0.1", port, Policy()))
+    plane.set_backends("s1", [Route("b1", backend)])
+    plane.open("s1")
+    gc.collect()
+    gc.freeze()
+    ended = loop.create_future()
+    loop.add_reader(sys.stdin.fileno(), lambda: ended.done() or ended.set_result(None))
+    print(port, flush=True)
+    await ended
+    plane.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(Address(sys.argv[1], int(sys.argv[2]))))
