@@ -76,7 +76,7 @@ class Backing:
             if parts.registry.known(service.id, backend_id) is None:
                 raise _no_backend(service.name, backend_id)
             event = parts.feed.draft(
-                "backend.removed", actor, f"{service.name}: backend {backend_id}", service.name, backend=backend_id
+                "backend.deregistered", actor, f"{service.name}: backend {backend_id}", service.name, backend=backend_id
             )
             await parts.journal.commit(event, RemoveBackend(service.id, backend_id))
             self.apply(parts.registry.deregister(service.id, backend_id, time.monotonic()))
@@ -93,7 +93,7 @@ class Backing:
             if row.draining:
                 return
             event = parts.feed.draft(
-                "backend.drained", actor, f"{service.name}: backend {backend_id}", service.name, backend=backend_id
+                "backend.drain", actor, f"{service.name}: backend {backend_id}", service.name, backend=backend_id
             )
             save = SaveBackend(service.id, row.position, row.backend, draining=True)
             await parts.journal.commit(event, save)

@@ -1,8 +1,13 @@
-"""The event feed: what happened to services and backends, and who did it."""
+"""The event feed: what happened to services and backends, and who did it.
+
+An event gets its id when it is drafted, and is told once what it tells is durable. Others may be drafted and told
+meanwhile; they wait their turn, so that followers see ids that only grow and can resume behind the last one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +25,8 @@ class EventFeed:
     def __init__(self) -> None:
         self._events: deque[Event] = deque(maxlen=KEPT)
         self._last_id = 0
+        self._drafted: dict[int, None] = {}  # ids that are neither told nor abandoned, lowest first
+        self._waiting: list[tuple[int, Event]] = []  # a heap of events that wait for lower ids
         self._followers: set[asyncio.Queue[Event | None]] = set()
 
     def restore(self, events: Sequence[Event]) -> None:
@@ -29,12 +36,27 @@ class EventFeed:
             self._last_id = events[-1].id
 
     def draft(self, kind: str, actor: str, message: str, service: str | None = None, **details: Any) -> Event:
-        """An event that is not told yet: it is to be committed together with what it tells."""
+        """An event that is to be committed together with what it tells, and then published or abandoned."""
         self._last_id += 1
+        self._drafted[self._last_id] = None
         return Event(self._last_id, time.time(), kind, actor, message, service, details)
 
     def publish(self, event: Event) -> None:
-        """Tell a drafted event. Followers see events in the order in which they were published."""
+        """Tell a drafted event, as soon as all before it are told or abandoned."""
+        del self._drafted[event.id]
+        heapq.heappush(self._waiting, (event.id, event))
+        self._tell_in_turn()
+
+    def abandon(self, event: Event) -> None:
+        """What the event would have told did not happen."""
+        del self._drafted[event.id]
+        self._tell_in_turn()
+
+    def _tell_in_turn(self) -> None:
+        while self._waiting and self._waiting[0][0] < next(iter(self._drafted), self._last_id + 1):
+            self._tell(heapq.heappop(self._waiting)[1])
+
+    def _tell(self, event: Event) -> None:
         self._events.append(event)
         for queue in list(self._followers):
             try:

@@ -43,7 +43,11 @@ class Journal:
 
     async def commit(self, event: Event, *changes: Change) -> None:
         """Make a change durable, with the event that tells of it; then tell it. Errors: ``StoreFailed``."""
-        await self._store.commit(*changes, SaveEvent(event))
+        try:
+            await self._store.commit(*changes, SaveEvent(event))
+        except BaseException:
+            self._feed.abandon(event)
+            raise
         self._publish(event)
 
     def note(self, event: Event) -> None:

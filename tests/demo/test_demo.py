@@ -159,7 +159,7 @@ def test_every_line_that_it_prints_shows_what_it_says() -> None:
         running.paste(environment, running.line("harbor drain"))
         assert set(running.paste(*[curl] * 4)) == {"hello-1", "hello-3"}
         running.shows("udp-echo: udp-echo-2 takes the datagrams now, udp-echo-1 did before")
-        running.shows("backend.drained")
+        running.shows("backend.drain")
 
 
 def test_a_session_that_stays_is_seen_and_ended_with_the_demo() -> None:

@@ -197,7 +197,7 @@ def test_a_drained_backend_is_gone_when_its_last_session_ends(node: RunningNode,
         live.sendall(b"bye")
         assert live.recv(3) == b"bye"
     node.await_backends("web", {})
-    assert len(node.events("backend.drained")) == 1
+    assert len(node.events("backend.drain")) == 1
 
 
 def test_a_drained_backend_that_goes_on_renewing_its_lease_stays_draining(
