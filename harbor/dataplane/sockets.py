@@ -36,10 +36,11 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """How dead peers are found: silent for ``idle`` seconds, then a probe every ``interval``, ``probes`` times.
+    """How dead peers are found: silent for ``idle`` seconds, then a probe every ``interval``.
 
-    ``unacked`` is TCP_USER_TIMEOUT: how long sent data may stay unacknowledged. It also ends a connection whose
-    reader has kept its window shut for so long, hence minutes: a paused download is not dead.
+    ``unacked`` is TCP_USER_TIMEOUT: how long sent data, and probes, may stay unacknowledged; ``probes`` counts only
+    where it is 0 (tcp_keepalive_timer). It also ends a connection whose reader has kept its window shut for so
+    long, hence minutes: a paused download is not dead.
     """
 
     idle: int = 60
