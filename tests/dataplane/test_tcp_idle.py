@@ -12,7 +12,7 @@ from support.plane import Planes, RunningPlane
 from support.sockets import address_of, ends, go_deaf, receive_exactly, reset
 from support.waiting import eventually
 
-QUICK = Liveness(idle=1, interval=1, probes=1, unacked=2)
+QUICK = Liveness(idle=1, interval=1, probes=100, unacked=2)  # it is ``unacked`` that counts, not ``probes``
 OPTIONS = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
 
 
