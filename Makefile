@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test suite test-all check fmt docs pages lock clean
+.PHONY: help run test suite test-all check fmt docs pages lock clean bench bench-quick bench-setup
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +47,15 @@ docs: $(STAMP)  ## the documentation, in docs/_build/html
 pages: $(STAMP)  ## the pages and schema that are generated from the code
 	$(BIN)/python -m harbor.config.schema docs/harbor.schema.json
 	$(BIN)/python -m harbor.config.reference docs/reference/configuration.md
+
+bench: bench-setup  ## every row beside every peer, three rounds: over an hour; BENCH="--rows connect --rounds 5" for less
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-quick: bench-setup  ## one of each kind, one round: under two minutes
+	$(BIN)/python -m benchmarks --quick $(BENCH)
+
+bench-setup: $(STAMP)  ## the load generator (needs gcc), and the peers as far as they can be installed
+	@$(BIN)/python -m benchmarks.setup
 
 lock:  ## requirements.lock anew, from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

@@ -35,6 +35,7 @@ class Cores:
 class Stat:
     """The parts of /proc/PID/stat that count here; ``children`` is the time of those that were waited for."""
 
+    state: str
     session: int
     user: float
     system: float
@@ -45,7 +46,7 @@ def parse_stat(text: str) -> Stat:
     """/proc/PID/stat (proc(5)); the name of the program may hold spaces and brackets."""
     fields = text.rpartition(")")[2].split()
     ticks = [int(field) / TICK for field in fields[11:15]]
-    return Stat(int(fields[3]), ticks[0], ticks[1], ticks[2] + ticks[3])
+    return Stat(fields[0], int(fields[3]), ticks[0], ticks[1], ticks[2] + ticks[3])
 
 
 def parse_rollup(text: str) -> dict[str, int]:
@@ -78,12 +79,13 @@ def parse_busy(text: str) -> float:
 
 
 def session_members(session: int) -> list[int]:
-    """The processes of a session: a proxy with its workers, however they were born."""
+    """The processes of a session: a proxy with its workers, however they were born; not those that have ended."""
     members = []
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
-                if parse_stat(Path(entry.path, "stat").read_text()).session == session:
+                stat = parse_stat(Path(entry.path, "stat").read_text())
+                if stat.session == session and stat.state != "Z":
                     members.append(int(entry.name))
             except OSError:
                 pass  # it has ended

@@ -24,10 +24,10 @@ SHAPES: Final = (
 STYLE: Final = """\
 text { font: 12px system-ui, sans-serif; fill: #24292f }
 .quiet { fill: #57606a } .grid { stroke: #d0d7de } .best { stroke: #57606a; stroke-dasharray: 3 3 }
-.harbor { fill: #0969da } .peer { fill: none; stroke: #57606a; stroke-width: 1.5 }
+.harbor { fill: #0969da } .peer { fill: #fff; stroke: #24292f; stroke-width: 1.5 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 } .quiet { fill: #8d96a0 } .grid { stroke: #30363d } .best { stroke: #8d96a0 }
-  .harbor { fill: #4493f8 } .peer { stroke: #b1bac4 }
+  .harbor { fill: #4493f8 } .peer { fill: #0d1117; stroke: #e6edf3 }
 }
 """
 

@@ -119,8 +119,7 @@ class Program:
                 os.killpg(self.pid, number)
             deadline = time.monotonic() + patience
             while time.monotonic() < deadline:
-                self._process.poll()
-                if not machine.session_members(self.pid):
+                if self._process.poll() is not None and not machine.session_members(self.pid):
                     return
                 time.sleep(0.005)
 

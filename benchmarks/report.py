@@ -44,8 +44,8 @@ def markdown(lines: Sequence[Line], peers: Sequence[Peer], missing: Mapping[str,
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     measured = (
         f"Measured on {facts['date']} at commit {facts['commit']}: {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['memory_gib']} GiB, {machine['kernel']}, Python {machine['python']}; medians of {facts['rounds']} "
-        f"rounds of {facts['seconds']:g} s. Lower is better."
+        f"{machine['memory_gib']} GiB, {machine['kernel']}, Python {machine['python']}; medians, "
+        f"{facts['rounds']} rounds of {facts['seconds']:g} s each. Lower is better."
     )
     remarks = "\n".join(f"- {note}" for note in notes(lines, missing))
     return "\n\n".join(filter(None, [table, measured, remarks])) + "\n"
