@@ -113,6 +113,10 @@ class Queue:
         if last.position > entry.position:
             self.entries = dict(sorted(self.entries.items(), key=lambda item: item[1].position))
 
+    def is_last(self, entry: Entry) -> bool:
+        """Whether the queue ends with this backend."""
+        return entry is next(reversed(self.entries.values()), None)
+
     def is_behind_all_up(self, entry: Entry) -> bool:
         """Whether no backend that is up stands behind this one."""
         return not any(o.position > entry.position for o in self.entries.values() if o.state is State.UP)

@@ -6,10 +6,10 @@ commits it, then calls ``register``. Only ``tick`` and news from the data plane 
 they concern (``Moved``, ``Expired``, ``Gone``) are saved or deleted in their turn, as ``row`` has them by then.
 
 The queue of a service is the order of positions, and positions only grow. A backend joins the end when it
-registers, and again when it comes back up: it passes every backend that is up by then, so the primary of a
-UDP service never loses its place to one that returns. A name that is resolved late keeps the place that its
-registration gave it. The primary is the first backend that is up. If none
-is up it is the first that is down (fail open): trying costs little, and the failure may be over.
+registers, when it fails, and when it comes back up before others that are up: so the primary of a UDP service
+never loses its place to one that returns, not even over a restart of the node. A name that is resolved late keeps
+the place that its registration gave it. The primary is the first backend that is up. If none is up it is the
+first that is down (fail open): trying costs little, and the failure may be over.
 
 Each backend has one deadline, the soonest of lease, retry and drain.
 """
@@ -192,7 +192,7 @@ class Registry:
         entry.last_failure = detail
         if entry.state is State.DOWN:
             return ()
-        return self._settle(entry, [self._step(entry, Event.FAILED, now, detail)])
+        return self._settle(entry, [self._step(entry, Event.FAILED, now, detail), *self._to_the_end(entry)])
 
     def idle(self, service_id: str, backend_id: str) -> Effects:
         """The backend has no sessions. One that drains is gone by that, unless it still renews its lease."""
@@ -312,8 +312,11 @@ class Registry:
         return effects
 
     def _rejoin(self, entry: Entry) -> list[Effect]:
-        """Send a backend behind all that are up; one that is behind them keeps its place, which saves a write."""
-        if entry.queue.is_behind_all_up(entry):
+        """Send a backend that is back up behind all that are up; one that is behind them keeps its place."""
+        return [] if entry.queue.is_behind_all_up(entry) else self._to_the_end(entry)
+
+    def _to_the_end(self, entry: Entry) -> list[Effect]:
+        if entry.queue.is_last(entry):
             return []
         entry.position = self.next_position()
         entry.queue.place(entry)

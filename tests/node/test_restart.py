@@ -88,6 +88,27 @@ def test_the_queue_keeps_the_order_that_a_promotion_gave_it(
     assert node.ask("udp-dns") == b"second:ping"
 
 
+def test_a_promoted_backend_stays_primary_over_a_restart_while_the_first_is_down(
+    start: Start, end: Ending, datagram_backend: MakeDatagramBackend
+) -> None:
+    node = start()
+    node.create("udp-dns")
+    first = datagram_backend("first")
+    node.put("udp-dns", "first", first.address)
+    node.put("udp-dns", "second", datagram_backend("second").address)
+    first.close()
+    with datagrams() as client:
+
+        def refused() -> bool:
+            client.sendto(b"is anybody there?", ("127.0.0.1", node.port("udp-dns")))
+            return node.backends("udp-dns")["first"] == "down"
+
+        eventually(refused)
+    eventually(lambda: stored(node) == ["second", "first"], what="the new order is on disk")
+    end(node)
+    assert start().ask("udp-dns") == b"second:ping"
+
+
 def test_a_lease_gets_one_fresh_ttl_and_no_more(start: Start, end: Ending, backend: MakeBackend) -> None:
     node = start()
     node.create("web")

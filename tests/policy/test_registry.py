@@ -215,7 +215,6 @@ def test_a_registration_without_a_lease_brings_a_failed_backend_back_at_the_end(
     assert (done.created, done.renewed) == (False, True)
     assert without_words(done.effects) == [
         changed("b1", State.DOWN, State.UP),
-        Moved("s", "b1", 3),
         RoutesChanged("s"),
     ]
     assert up(made) == ["b2", "b1"]
@@ -373,22 +372,28 @@ def test_a_drained_backend_is_removed_by_cut_and_keep_without_a_longer_life_for_
 def test_a_failed_backend_rests_and_is_tried_again() -> None:
     made = registry("b1", "b2")
     effects = made.failed("s", "b1", "connection refused", 100.0)
-    assert effects == (StateChanged("s", "b1", State.UP, State.DOWN, "connection refused"), ROUTES)
+    assert effects == (
+        StateChanged("s", "b1", State.UP, State.DOWN, "connection refused"),
+        Moved("s", "b1", 3),
+        ROUTES,
+    )
     assert made.next_deadline() == 100.0 + RETRY_AFTER
     assert made.failed("s", "b1", "timed out", 105.0) == ()
     assert made.tick(109.9) == ()
-    assert without_words(made.tick(110.0)) == [changed("b1", State.DOWN, State.UP), Moved("s", "b1", 3), ROUTES]
+    assert without_words(made.tick(110.0)) == [changed("b1", State.DOWN, State.UP), ROUTES]
     assert made.row("s", "b1") == Row(3, backend("b1"))
     view = made.backends("s", 110.0, 1110.0, {"b1": 7})[1]
     assert (view.id, view.last_failure, view.since, view.active) == ("b1", "timed out", 1110.0, 7)
 
 
-def test_a_failed_backend_that_nobody_overtook_keeps_its_place() -> None:
+def test_a_backend_that_fails_goes_to_the_end_and_the_promoted_one_stays_first() -> None:
     made = registry("b1", "b2", "b3")
-    for id in ("b2", "b3"):
-        made.failed("s", id, "refused", 0.0)
-    assert not [effect for effect in made.tick(10.0) if isinstance(effect, Moved)]
-    assert up(made) == ["b1", "b2", "b3"]
+    made.failed("s", "b1", "refused", 0.0)
+    assert list(states(made)) == ["b2", "b3", "b1"]
+    made.failed("s", "b1", "refused", 1.0)
+    put(made, backend("b4"))
+    assert made.tick(10.0)[1] == Moved("s", "b1", 6)
+    assert up(made) == ["b2", "b3", "b4", "b1"]
 
 
 def test_late_news_of_backends_that_are_not_up_is_ignored() -> None:
@@ -404,6 +409,7 @@ def test_when_all_are_down_all_stay_routes() -> None:
     made = registry("b1", "b2", protocol=Protocol.UDP)
     assert made.failed("s", "b1", "refused", 0.0)[-1] == Promoted("s", "b1", "b2")
     assert made.failed("s", "b2", "refused", 1.0)[-1] == Promoted("s", "b2", "b1")
+    assert made.failed("s", "b1", "refused", 2.0) == ()
     assert [(route.backend_id, route.up) for route in made.routes("s")] == [("b1", False), ("b2", False)]
 
 

@@ -53,7 +53,7 @@ class RegistryMachine(RuleBasedStateMachine):
                     assert self.states.pop(id) is State.GONE
                     self.unsaved.append(id)
                 case Moved(_, id, _):
-                    assert self.states[id] in (State.UP, State.STARTING)
+                    assert self.states[id] in (State.UP, State.DOWN, State.STARTING)
                     self.unsaved.append(id)
                 case Expired(_, id):
                     assert self.registry.row("s", id) is None
