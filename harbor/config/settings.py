@@ -246,7 +246,8 @@ class Log(Section):
     """What the node writes to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least severe entries that are written."
+        "info",
+        description="The least severe entries that are written. `debug` adds one line for every session that ends.",
     )
     format: Literal["auto", "console", "json"] = Field(
         "auto", description="`console` for people, `json` for machines; `auto`: console on a terminal, JSON otherwise."

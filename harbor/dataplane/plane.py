@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from harbor.dataplane.budget import PER_TCP_SESSION, PER_UDP_FLOW, Descriptors
@@ -143,9 +143,11 @@ class DataPlane:
         descriptors: Descriptors | None = None,
         liveness: Liveness | None = None,
         source_ports: bytes | None = None,
+        session_ended: Callable[[SessionView, Reason], None] | None = None,
     ) -> None:
         self.reactor = Reactor(loop)
         self.observer = observer
+        self.session_ended = session_ended  # told of every end; a line per session costs, so only who asks is told
         self.descriptors = descriptors or Descriptors.of_process()
         self.liveness = liveness or Liveness()
         self.source_ports = source_ports  # IP_LOCAL_PORT_RANGE of backend sockets, where it is needed

@@ -269,6 +269,8 @@ class TcpListener:
         if session.slot is not None:
             session.slot.active -= 1
         self.plane.descriptors.give(freed)
+        if self.plane.session_ended is not None:
+            self.plane.session_ended(session.view(time.monotonic(), time.time()), reason)
 
     def _sweep_later(self) -> None:
         self._sweeping = True

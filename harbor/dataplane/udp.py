@@ -159,6 +159,8 @@ class UdpPort:
             tally.dropped[Drop.LATE_REPLY] += late
         self.plane.descriptors.give(PER_UDP_FLOW)
         self.reactor.discard(flow.backend.fileno(), flow.backend)
+        if self.plane.session_ended is not None:
+            self.plane.session_ended(flow.view(self.service_id, time.monotonic(), time.time()), reason)
 
     def evict(self) -> bool:
         """End the flow that matters least, to make room; False if there is none."""

@@ -26,6 +26,7 @@ from harbor.model import (
     BackendView,
     Opening,
     PortsView,
+    Reason,
     Service,
     ServiceView,
     ServiceWish,
@@ -34,6 +35,7 @@ from harbor.model import (
     State,
     Status,
 )
+from harbor.model.views import session_json
 from harbor.node.backing import Backing
 from harbor.node.binding import Bindings
 from harbor.node.feed import EventFeed
@@ -83,7 +85,12 @@ class Node:
         self._ports = Ports(config.ports.spans, config.ports.reserved, config.ports.quarantine)
         self._internal = InternalPorts()
         self._replies = Replies()
-        self._plane = DataPlane(asyncio.get_running_loop(), self, source_ports=source_ports)
+        self._plane = DataPlane(
+            asyncio.get_running_loop(),
+            self,
+            source_ports=source_ports,
+            session_ended=self._log_session if config.log.level == "debug" else None,
+        )
         registry, locks = Registry(), Locks()
         self._parts = Parts(
             config=config,
@@ -301,6 +308,10 @@ class Node:
         routes = self._parts.registry.routes(service_id)
         if any(route.backend_id == backend_id and route.address == address for route in routes):
             self._backing.failed(service_id, backend_id, detail)
+
+    def _log_session(self, session: SessionView, reason: Reason) -> None:
+        name = self._parts.registry.find(session.service_id).name
+        log.debug("session.closed", reason=reason.value, **session_json(session, name))
 
     def _healed(self, opening: Opening) -> None:
         self._plane.set_policy(opening.service_id, self._parts.registry.policy(opening.service_id))
