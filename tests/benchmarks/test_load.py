@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from benchmarks.load import backends, build, load, words
-from benchmarks.process import LOAD, Failed, Program, stopping
 
 from benchmarks import machine
+from benchmarks.load import backends, build, load, words
+from benchmarks.process import LOAD, Failed, Program, stopping
 from support.needs import needs
 
 CPU = min(os.sched_getaffinity(0))

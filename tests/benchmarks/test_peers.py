@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from benchmarks.peers import PEERS, Forward, Place
 from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.haproxy import HAProxy

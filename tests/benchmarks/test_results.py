@@ -6,12 +6,13 @@ import io
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from rich.console import Console
+
 from benchmarks.peers import PEERS
 from benchmarks.plot import plot
 from benchmarks.report import markdown, print_table
 from benchmarks.results import Detail, Figure, Line, as_json, cell, notes, number, verdict
 from benchmarks.rows import QUICK, ROWS
-from rich.console import Console
 
 RIVALS = ["harbor", "haproxy", "nginx"]
 FACTS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from benchmarks.schedule import Remaining, Step, clock, steps
 
 
