@@ -11,10 +11,11 @@ from typing import get_args
 
 import pytest
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
 from harbor.api.app import ROUTERS
 from harbor.config import Config
 from harbor.model import Drop, Reason
-from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import harbor
 import pytest
+
+import harbor
 
 ROOT = Path(harbor.__file__).parent
 

@@ -7,9 +7,9 @@ import json
 from urllib.parse import quote
 
 import pytest
+
 from harbor.api.connection import MAX_LEFTOVER
 from harbor.api.strict_json import MAX_BODY
-
 from support.needs import needs
 from support.running_api import DEADLINE, Api, StagedApi
 

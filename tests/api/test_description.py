@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import harbor
 import pytest
+
+import harbor
+from api.test_sessions import session
 from harbor.api import replies
 from harbor.api.app import ROUTERS
 from harbor.model.policy import FIELDS
 from harbor.model.views import policy_json
-
-from api.test_sessions import session
 from support.running_api import StagedApi
 
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from harbor.api import events
 
+from harbor.api import events
 from support.running_api import DEADLINE, Api, until
 
 SSE = {"Accept": "text/event-stream"}

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from harbor.api import tokens
 
+from harbor.api import tokens
 from support.running_api import Api
 
 PROTECTED = ["/v1/services", "/v1/node", "/v1/ports", "/v1/events", "/v1/sessions", "/metrics", "/nope"]

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from harbor.model import Drop, Reason, ServiceCounters
 from prometheus_client.parser import text_string_to_metric_families
 
+from harbor.model import Drop, Reason, ServiceCounters
 from support.running_api import FIRST_PORT, StagedApi
 
 

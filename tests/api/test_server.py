@@ -15,11 +15,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from harbor.api import AdminToken, ApiServer, tcp_listener, unix_listener
 from harbor.api.server import tls_context
 from harbor.config import Api, parse
 from harbor.errors import ConfigInvalid, Invalid, PortTaken, StateUnusable
-
 from support.fake_node import FakeNode
 from support.needs import needs
 from support.running_api import DEADLINE, configuration, running_api

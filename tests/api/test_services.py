@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from harbor.model.policy import FIELDS
 
+from harbor.model.policy import FIELDS
 from support.running_api import FIRST_PORT, LAST_PORT, RESERVED_PORT, Api
 
 

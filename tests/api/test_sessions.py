@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from harbor.model import Address, Protocol, SessionView
 
+from harbor.model import Address, Protocol, SessionView
 from support.running_api import StagedApi
 
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from harbor.api.strict_json import MAX_BODY, MAX_DEPTH, read_json
-from harbor.errors import Invalid
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harbor.api.strict_json import MAX_BODY, MAX_DEPTH, read_json
+from harbor.errors import Invalid
 
 JSON = st.recursive(
     st.none()

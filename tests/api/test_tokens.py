@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from harbor.api.tokens import MOST_SOURCES, MOST_WRONG, WINDOW, AdminToken, WrongTokens
 from harbor.errors import StateUnusable
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harbor.model import Address
 
+from harbor.model import Address
 from support.app_node import AppNode
 from support.programs import Programs, output_of
 from support.sockets import connected

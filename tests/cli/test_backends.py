@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 from click import BadParameter
-from harbor.cli.backends import default_id, host_and_port
-from harbor.policy.naming import NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.conftest import Shell
+from harbor.cli.backends import default_id, host_and_port
+from harbor.policy.naming import NAME
 
 
 async def test_a_backend_from_its_registration_to_its_end(harbor: Shell) -> None:

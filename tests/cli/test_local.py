@@ -6,9 +6,9 @@ import signal
 import stat
 from pathlib import Path
 
-import harbor as package
 import pytest
 
+import harbor as package
 from cli.conftest import Shell
 from support.running_api import DEADLINE, FIRST_PORT, LAST_PORT
 

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harbor.cli import main
-from harbor.cli.output import clean, duration, print_table, size
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.conftest import COMMAND, Shell
+from harbor.cli import main
+from harbor.cli.output import clean, duration, print_table, size
 from support.running_api import StagedApi, staged_api
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\u202egnp.exe\u2028\u200b\ud7ff"

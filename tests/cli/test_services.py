@@ -5,9 +5,9 @@ import json
 import sys
 
 import pytest
-from harbor.model.policy import FIELDS
 
 from cli.conftest import Shell
+from harbor.model.policy import FIELDS
 from support.running_api import FIRST_PORT
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from harbor.config import document
-from harbor.config.document import Position
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from harbor.config import document
+from harbor.config.document import Position
 
 
 def problem(text: str) -> tuple[Position, str]:

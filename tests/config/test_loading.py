@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from harbor.config import Config, find, load
 from harbor.errors import ConfigInvalid
-
 from support.needs import lacking
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harbor.config import Config, check, load
 from harbor.config.reference import page
 from harbor.config.schema import schema, schema_text

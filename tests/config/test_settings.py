@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from pydantic import ValidationError
+
 from harbor.config import Api, Config, Defaults, Node, parse
 from harbor.errors import ConfigInvalid
 from harbor.model import Address, Policy, Removal
 from harbor.model.policy import BOUNDS, FIELDS
-from pydantic import ValidationError
 
 
 def problems(text: str) -> list[str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
-from harbor.model import Address
 
+from harbor.model import Address
 from support.daemon import Api, Daemon, Serve, Unreachable, by_name
 from support.needs import needs
 from support.port_block import open_ports

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harbor.model import Address
 
+from harbor.model import Address
 from support.daemon import Api, Serve
 from support.needs import needs, needs_root
 from support.port_block import open_ports

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 from harbor.model import Address
-
 from support.daemon import Serve
 from support.running_node import MakeBackend
 from support.sockets import connected

@@ -8,9 +8,9 @@ import socket
 from typing import Any
 
 import pytest
+
 from harbor.daemon.logs import escape_control_characters
 from harbor.model import Address
-
 from support.daemon import Daemon, Serve
 from support.datagram_backend import DatagramBackend
 from support.running_node import MakeBackend

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from harbor.model import Exposure, Protocol, Service
 from harbor.store import SaveService
 from harbor.store.sqlite import SqliteStore
-
 from support.daemon import Api, Serve, Unreachable, daemon_config
 from support.running_node import MakeBackend
 from support.waiting import eventually

@@ -6,8 +6,8 @@ import signal
 import socket
 
 import pytest
-from harbor.model import Address
 
+from harbor.model import Address
 from support.daemon import Daemon, Serve
 from support.port_block import open_ports
 from support.running_node import MakeBackend

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harbor.daemon import machine
 from harbor.errors import StateUnusable
-
 from support.daemon import Serve, daemon_config
 from support.sockets import address_of, listening
 from support.waiting import eventually

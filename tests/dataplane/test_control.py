@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 
 import pytest
+
 from harbor.errors import PortTaken
 from harbor.model import Address, Opening, Policy, Protocol, Reason, Route
-
 from support.backends import greeting
 from support.plane import RunningPlane
 from support.sockets import address_of, datagrams, ends, is_silent, listening, receive_all, receive_exactly, reset

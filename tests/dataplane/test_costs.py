@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from harbor.model import Address
 
+from harbor.model import Address
 from support.backends import Backend, echo
 from support.needs import lacking, needs
 from support.sockets import address_of, connected, listening, on_free_port, receive_exactly

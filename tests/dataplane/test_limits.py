@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 from harbor.dataplane.budget import RESERVE, Descriptors, raise_limit
 from harbor.model import Drop, Reason
-
 from support.plane import Planes, RunningPlane
 from support.sockets import address_of, ends, is_silent, receive_exactly, reset
 from support.waiting import eventually

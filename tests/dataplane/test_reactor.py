@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import uvloop
+
 from harbor.dataplane.reactor import DATAGRAM_EDGES, Reactor
 
 

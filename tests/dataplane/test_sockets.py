@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from harbor.dataplane.sockets import (
     Liveness,
     bind_tcp,
@@ -24,7 +25,6 @@ from harbor.dataplane.sockets import (
 from harbor.dataplane.squatter import find_squatter
 from harbor.errors import PortTaken
 from harbor.model import Address, Protocol
-
 from support.sockets import address_of, connected, datagrams, is_silent, listening, on_free_port
 from support.waiting import eventually
 

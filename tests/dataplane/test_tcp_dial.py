@@ -9,9 +9,9 @@ import time
 from collections import Counter
 
 import pytest
+
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, local_port_range
 from harbor.model import Address, Reason, Route
-
 from support.backends import greeting
 from support.plane import Planes, Reacting, RunningPlane
 from support.sockets import (

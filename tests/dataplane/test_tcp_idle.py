@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 
 import pytest
+
 from harbor.dataplane.sockets import Liveness
 from harbor.model import Reason
-
 from support.plane import Planes, RunningPlane
 from support.sockets import address_of, ends, go_deaf, receive_exactly, reset
 from support.waiting import eventually

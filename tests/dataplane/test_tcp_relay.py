@@ -11,12 +11,12 @@ import struct
 import threading
 
 import pytest
+
 from harbor.dataplane.linger import discard_until_end
 from harbor.dataplane.reactor import PIECE, WHOLE
 from harbor.dataplane.sockets import SIOCOUTQ
 from harbor.dataplane.stream import Stream
 from harbor.model import Reason
-
 from support.backends import echo, greeting, sending
 from support.plane import RunningPlane
 from support.sockets import address_of, ends, is_silent, receive_all, receive_exactly, reset

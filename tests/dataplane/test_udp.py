@@ -9,10 +9,10 @@ import time
 from ipaddress import ip_address
 
 import pytest
+
 from harbor.dataplane.budget import Descriptors
 from harbor.dataplane.sockets import IP_PKTINFO, local_port_range
 from harbor.model import Address, Drop, Reason, Route, SessionQuery
-
 from support.plane import Planes, Reacting, RunningPlane
 from support.sockets import address_of, is_silent
 from support.waiting import eventually

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harbor.model import Address
 
+from harbor.model import Address
 from support.needs import needs
 from support.port_block import open_ports
 from support.sockets import connected, receive_all

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from harbor.demo.dns import answer
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harbor.demo.dns import answer
 
 WHOAMI = b"\6whoami\6harbor\4test\0"
 

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+
 from harbor.demo import stage
 from harbor.errors import Refused
-
 from support.port_block import open_ports, port_block
 from support.sockets import address_of, connected, listening, receive_all
 

@@ -6,6 +6,9 @@ import io
 from collections.abc import Sequence
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
 from harbor.demo.guide import Try
 from harbor.demo.view import Moment, Screen, amount, plain_event, plain_try
 from harbor.model import (
@@ -22,8 +25,6 @@ from harbor.model import (
     State,
     Status,
 )
-from rich.cells import cell_len
-from rich.console import Console
 
 HOSTILE = "[red]\x1b[2J\x07name\r\n"
 TRIES = [Try(f"harbor register udp-echo 127.0.0.1:5555{n} --id udp-echo-1", "back, at the end") for n in range(8)]

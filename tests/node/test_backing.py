@@ -6,10 +6,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+
 from harbor.errors import HarborError
 from harbor.model import Address
 from harbor.policy import queue
-
 from support.running_node import MakeBackend, MakeDatagramBackend, RunningNode
 from support.sockets import connected, datagrams, ends, free_port
 from support.waiting import eventually

@@ -6,9 +6,9 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from harbor.errors import HarborError
 from harbor.model import ServiceView, Status
-
 from support.port_block import open_ports, port_block
 from support.running_node import MakeBackend, RunningNode, Start
 from support.sockets import listening, reset

@@ -7,9 +7,9 @@ import socket
 from collections import Counter
 
 import pytest
+
 from harbor.errors import HarborError, NotFound, PortTaken
 from harbor.model import Address, ServiceWish
-
 from support.faulty_store import FaultyStore
 from support.port_block import open_ports
 from support.running_node import MakeBackend, RunningNode, Start

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
+
 from harbor.errors import HarborError
 from harbor.node import names
 from harbor.sources.dns import LookupFailed, Resolver
-
 from support.port_block import port_block
 from support.running_node import MakeBackend, RunningNode, Start
 from support.waiting import eventually

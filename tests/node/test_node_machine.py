@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from harbor.errors import HarborError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from harbor.errors import HarborError
 from support.port_block import open_ports, port_block
 from support.running_node import RunningNode, node_config
 

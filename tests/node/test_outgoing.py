@@ -7,10 +7,10 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from harbor.config import check, parse
 from harbor.daemon import machine
 from harbor.model import Address
-
 from support.datagram_backend import DatagramBackend
 from support.running_node import RunningNode, config_text
 from support.sockets import connected, datagrams, listening

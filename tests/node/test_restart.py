@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
+
 from harbor.config import parse
 from harbor.errors import StateUnusable
 from harbor.policy import queue
-
 from support.port_block import open_ports
 from support.running_node import MakeBackend, MakeDatagramBackend, RunningNode, Start, config_text
 from support.sockets import datagrams

@@ -7,11 +7,12 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from harbor.errors import Invalid, Refused
 from harbor.model import Address
 from harbor.policy.admission import SPECIAL, Admission, Network, parse_host
-from hypothesis import given
-from hypothesis import strategies as st
 
 SHIPPED = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 EVERYTHING = ("0.0.0.0/0", "::/0")

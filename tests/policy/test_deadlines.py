@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from harbor.policy.deadlines import Deadlines
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harbor.policy.deadlines import Deadlines
 
 steps = st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 50)), max_size=60)
 

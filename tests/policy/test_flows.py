@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from harbor.policy.flows import Flow, Flows
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from harbor.policy.flows import Flow, Flows
 
 TIMEOUT = 60.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+
 from harbor.model import State
 from harbor.policy.lifecycle import RETRY_AFTER, TRANSITIONS, Event, after
 

@@ -7,11 +7,12 @@ import string
 from contextlib import nullcontext
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from harbor.errors import Invalid
 from harbor.model import Protocol, Tls
 from harbor.policy.naming import PLANS, check_name, protocol_for, shown, tls_for, variable_for
-from hypothesis import given
-from hypothesis import strategies as st
 
 HEAD = string.ascii_letters + string.digits
 names = st.builds(str.__add__, st.sampled_from(HEAD), st.text(alphabet=HEAD + "._-", max_size=62))

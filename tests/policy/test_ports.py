@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from harbor.errors import Invalid, Refused
-from harbor.policy.ports import FIRST_INTERNAL, HIGHEST, InternalPorts, Ports, beside, overlaps, parse_range, range_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from harbor.errors import Invalid, Refused
+from harbor.policy.ports import FIRST_INTERNAL, HIGHEST, InternalPorts, Ports, beside, overlaps, parse_range, range_text
 
 RNG = random.Random(1)
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+
 from harbor.errors import NotFound, Refused
 from harbor.model import Address, Backend, Exposure, Policy, Protocol, Removal, Service, State
 from harbor.policy.effects import (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from harbor.model import Address, Backend, Exposure, Policy, Protocol, Removal, Service, State
 from harbor.policy.effects import Expired, Gone, Moved, Promoted, Release, RoutesChanged, Row, StateChanged
 from harbor.policy.lifecycle import RETRY_AFTER
 from harbor.policy.registry import Effects, Registry
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 IDS = ["a", "b", "c"]
 ids = st.sampled_from(IDS)

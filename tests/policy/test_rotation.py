@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-from harbor.model import Address
-from harbor.policy.rotation import Rotation, Slot
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from harbor.model import Address
+from harbor.policy.rotation import Rotation, Slot
 
 
 def slots(count: int) -> list[Slot]:

@@ -10,6 +10,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from harbor.errors import StateUnusable, StoreFailed
 from harbor.model import Backend, Event, Exposure, Protocol, Removal, Service, Tls
 from harbor.store import (
@@ -26,8 +29,6 @@ from harbor.store import (
 )
 from harbor.store.rows import KEPT_EVENTS, KEPT_REPLIES
 from harbor.store.sqlite import SqliteStore
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @pytest.fixture

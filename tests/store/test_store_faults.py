@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from harbor.store import RestPort, Snapshot
 from harbor.store.database import copy_database
 from harbor.store.sqlite import SqliteStore
-
 from support.needs import needs, needs_root
 
 COMMITTER: Final = Path(__file__).with_name("commit_numbered.py")

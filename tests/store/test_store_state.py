@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+
 from harbor.errors import StateUnusable, StoreFailed
 from harbor.model import Exposure, Protocol, Service
 from harbor.store import RestPort, SaveService, Snapshot
@@ -22,7 +23,6 @@ from harbor.store.database import open_database
 from harbor.store.lock import StateLock
 from harbor.store.migrations import MIGRATIONS, version_of
 from harbor.store.sqlite import SqliteStore
-
 from support.needs import needs, needs_root
 
 COMMITTER = Path(__file__).with_name("commit_numbered.py")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from harbor.model import Address
-
 from support.port_block import port_block
 from support.waiting import eventually
 

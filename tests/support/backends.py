@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 
 from harbor.model import Address
-
 from support.sockets import PATIENCE, address_of, listening, reset
 
 Serve = Callable[[socket.socket], None]

@@ -7,7 +7,6 @@ import socket
 import threading
 
 from harbor.model import Address
-
 from support.sockets import PATIENCE, address_of, datagrams
 
 

@@ -11,6 +11,7 @@ import socket
 import sys
 
 import uvloop
+
 from harbor.dataplane.budget import Descriptors, raise_limit
 from harbor.dataplane.plane import DataPlane
 from harbor.model import Address, Opening, Policy, Protocol, Route

@@ -20,6 +20,8 @@ PACKAGES: Final = {
     "ssh": "openssh-client",
     "sshd": "openssh-server",
     "ss": "iproute2",
+    "setsid": "util-linux",
+    "systemd-analyze": "systemd",
     "unshare": "util-linux",
 }
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import uvloop
+
 from harbor.dataplane.budget import Descriptors
 from harbor.dataplane.plane import DataPlane, Observer
 from harbor.dataplane.sockets import Liveness
@@ -33,7 +34,6 @@ from harbor.model import (
     SessionView,
 )
 from harbor.policy.rotation import Slot
-
 from support.backends import Backend, Serve, echo
 from support.sockets import address_of, connected, datagrams, listening, on_free_port
 from support.waiting import eventually

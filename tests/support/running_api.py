@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import aiohttp
+
 from harbor.api import AdminToken, ApiServer, tcp_listener, unix_listener
 from harbor.config import Config, parse
 from harbor.daemon import running_node
 from harbor.node import Node
-
 from support.fake_node import FakeNode
 
 DEADLINE = 20.0  # seconds; against hanging only

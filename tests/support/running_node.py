@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import uvloop
+
 from harbor.config import Config, parse
 from harbor.model import Address, BackendView, Exposure, Protocol, ServiceView, ServiceWish, SessionQuery, SessionView
 from harbor.node import Node
 from harbor.sources.dns import Addresses
 from harbor.store import Store
 from harbor.store.sqlite import SqliteStore
-
 from support.backends import Backend
 from support.datagram_backend import DatagramBackend
 from support.plane import Complaints
