@@ -11,6 +11,7 @@ from typing import Final
 # Below both the ephemeral ports and those that other tests choose at random.
 BLOCKS: Final = range(10_000, 20_000, 100)
 KINDS: Final = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+LOOPBACKS: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def port_block(size: int) -> Iterator[range]:
 
 
 def open_ports(ports: Sequence[int]) -> dict[int, set[str]]:
-    """On which of these ports of 127.0.0.1 somebody listens: port -> {"tcp", "udp"}.
+    """On which of these ports of 127.0.0.1 or ::1 somebody listens: port -> {"tcp", "udp"}.
 
     Found out by binding them: /proc/net is slow while others make many connections, and misses lines then.
     """
@@ -43,11 +44,12 @@ def open_ports(ports: Sequence[int]) -> dict[int, set[str]]:
 
 
 def _can_be_bound(port: int, kind: str) -> bool:
-    with socket.socket(socket.AF_INET, KINDS[kind]) as sock:
-        if kind == "tcp":  # connections that are over do not count, and this one disturbs nobody who listens next
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+    for family, host in LOOPBACKS.items():
+        with socket.socket(family, KINDS[kind]) as sock:
+            if kind == "tcp":  # connections that are over do not count, and this one disturbs nobody who listens next
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((host, port))
+            except OSError:
+                return False
     return True
