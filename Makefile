@@ -40,9 +40,10 @@ fmt: $(STAMP)  ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)  ## the documentation, in docs/_build/html
+docs: $(STAMP)  ## the documentation, in docs/_build/html, and the man page
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
-	@echo "docs/_build/html/index.html"
+	$(BIN)/sphinx-build -q -W --keep-going -b man docs docs/_build/man
+	@echo "docs/_build/html/index.html, docs/_build/man/harbor.1"
 
 pages: $(STAMP)  ## the pages and schema that are generated from the code
 	$(BIN)/python -m harbor.config.schema docs/harbor.schema.json

@@ -16,3 +16,5 @@ nitpicky = True
 
 html_theme = "furo"
 html_title = f"Harbor {version}"
+
+man_pages = [("reference/cli", "harbor", "lease TCP and UDP ports and forward their traffic", [author], 1)]
