@@ -323,3 +323,17 @@ def test_a_client_that_comes_between_bind_and_commit_waits_and_is_served(start: 
         creating.result(10)
         assert receive_all(client) == b""  # no backend yet
     assert node.closed("web") == {"no_backend": 1}
+
+
+@pytest.mark.parametrize("name", ["../../etc/cron.d/x", "a/b", "/etc/passwd", "a\0b", "..", ".hidden", "a\\b"])
+def test_K06_a_name_that_looks_like_a_path_is_refused(node: RunningNode, name: str) -> None:
+    assert refusal(node, name) == "name_invalid"
+
+
+def test_K06_a_name_is_never_part_of_a_path(node: RunningNode, backend: MakeBackend) -> None:
+    state = node.config.state_dir
+    before = sorted(path.relative_to(state) for path in state.rglob("*"))
+    node.create("etc..passwd")
+    node.put("etc..passwd", "b..key", backend("b").address, instance="../../tmp/x")
+    assert node.exchange("etc..passwd") == b"b"
+    assert sorted(path.relative_to(state) for path in state.rglob("*")) == before

@@ -11,6 +11,7 @@ import pytest
 from harbor.config import parse
 from harbor.errors import StateUnusable
 from harbor.policy import queue
+from support.datagram_backend import DatagramBackend
 from support.port_block import open_ports
 from support.running_node import MakeBackend, MakeDatagramBackend, RunningNode, Start, config_text
 from support.sockets import datagrams
@@ -62,11 +63,8 @@ def test_the_queue_keeps_its_order_and_the_udp_primary_its_place(
     assert node.ask("udp-dns") == b"c:ping"
 
 
-def test_the_queue_keeps_the_order_that_a_promotion_gave_it(
-    start: Start, end: Ending, datagram_backend: MakeDatagramBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queue, "RETRY_AFTER", 0.3)
-    node = start()
+def lose_the_primary(node: RunningNode, datagram_backend: MakeDatagramBackend) -> DatagramBackend:
+    """``udp-dns`` with the backends first and second, of which the first does not answer and is down."""
     node.create("udp-dns")
     first = datagram_backend("first")
     node.put("udp-dns", "first", first.address)
@@ -79,6 +77,15 @@ def test_the_queue_keeps_the_order_that_a_promotion_gave_it(
             return node.backends("udp-dns")["first"] == "down"
 
         eventually(refused)
+    return first
+
+
+def test_the_queue_keeps_the_order_that_a_promotion_gave_it(
+    start: Start, end: Ending, datagram_backend: MakeDatagramBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "RETRY_AFTER", 0.3)
+    node = start()
+    first = lose_the_primary(node, datagram_backend)
     datagram_backend("first", port=first.address.port)
     node.await_backends("udp-dns", {"second": "up", "first": "up"})
     eventually(lambda: stored(node) == ["second", "first"], what="the new order is on disk")
@@ -92,18 +99,7 @@ def test_a_promoted_backend_stays_primary_over_a_restart_while_the_first_is_down
     start: Start, end: Ending, datagram_backend: MakeDatagramBackend
 ) -> None:
     node = start()
-    node.create("udp-dns")
-    first = datagram_backend("first")
-    node.put("udp-dns", "first", first.address)
-    node.put("udp-dns", "second", datagram_backend("second").address)
-    first.close()
-    with datagrams() as client:
-
-        def refused() -> bool:
-            client.sendto(b"is anybody there?", ("127.0.0.1", node.port("udp-dns")))
-            return node.backends("udp-dns")["first"] == "down"
-
-        eventually(refused)
+    lose_the_primary(node, datagram_backend)
     eventually(lambda: stored(node) == ["second", "first"], what="the new order is on disk")
     end(node)
     assert start().ask("udp-dns") == b"second:ping"
