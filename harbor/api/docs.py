@@ -19,7 +19,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 code { font-family: ui-monospace, monospace }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid; text-transform: capitalize }
 h3 { margin-bottom: 0 }
-dl { display: grid; grid-template-columns: 12rem auto; gap: .2rem 1rem; margin: .5rem 0 0 1rem }
+dl { display: grid; grid-template-columns: max-content auto; gap: .2rem 1rem; margin: .5rem 0 0 1rem }
 dd { margin: 0 }
 """
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -80,7 +80,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 def _meaning(schema: dict[str, Any], described: dict[str, Any]) -> str:
     choices = [choice for part in schema.get("anyOf", [schema]) for choice in part.get("enum", [])]
-    bounds = [f"{word} {schema[key]:g}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in schema]
+    bounds = [f"{word} {schema[key]:.12g}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in schema]
     words = [
         described.get("description", ""),
         " ".join(bounds),

@@ -66,5 +66,5 @@ def _checked(name: str, value: Any) -> Any:
     whole = name in _WHOLE
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
         kind = "a whole number" if whole else "a number of seconds"
-        raise Invalid(f"{name}: {value!r} is not {kind} from {low:g} to {high:g}", code="policy_invalid")
+        raise Invalid(f"{name}: {value!r} is not {kind} from {low:.12g} to {high:.12g}", code="policy_invalid")
     return value if whole else float(value)
