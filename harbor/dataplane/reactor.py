@@ -1,12 +1,13 @@
-"""One nested, edge-triggered epoll per event loop: the engine under all relays.
+"""One nested epoll per event loop: the engine under all relays.
 
 The loop watches a single descriptor, this epoll's own. One *turn* drains it and calls the handler of each
 descriptor that has news, without a Handle, a Future or a system call per direction change. Why this
 and not transports or ``add_reader``: docs/decisions/0002-nested-reactor.md.
 
 Rules for handlers:
-- A descriptor is registered once, edge-triggered: news comes once, so whoever stops early (fairness)
-  asks for ``again``.
+- A descriptor is registered once. Streams are edge-triggered: news comes once, so whoever stops early (fairness) asks
+  for ``again``. Listeners and datagrams are level-triggered: what is left is told of at the next poll, and nobody
+  has to read until there is nothing, which costs a call and an exception.
 - Events are news, not truth: a handler finds out the rest from the socket itself.
 - Sockets are closed with ``discard``, which closes them when the batch in hand is done. A descriptor number
   is thus never reused within a batch, and no stale event reaches a newcomer.
@@ -31,7 +32,6 @@ HUNG_UP: Final = select.EPOLLHUP
 FAILED: Final = select.EPOLLERR
 URGENT: Final = select.EPOLLPRI
 STREAM_EDGES: Final = READ_WRITE | PEER_ENDED | URGENT | select.EPOLLET
-DATAGRAM_EDGES: Final = READ | select.EPOLLET
 
 # One buffer for all reads: 512 KiB is where bulk throughput stops rising (docs/performance.md).
 WHOLE: Final = 512 * 1024

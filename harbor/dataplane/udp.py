@@ -20,7 +20,7 @@ from socket import IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOCK_DGRAM, SOCK_NONB
 from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.budget import PER_UDP_FLOW
-from harbor.dataplane.reactor import DATAGRAM_EDGES, Reactor
+from harbor.dataplane.reactor import READ, Reactor
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, IP_PKTINFO, family_of, kernel_drops, plain_address
 from harbor.dataplane.tally import Tally
 from harbor.model import Drop, Policy, Protocol, Reason, SessionView
@@ -30,7 +30,7 @@ from harbor.policy.rotation import Slot
 if TYPE_CHECKING:
     from harbor.dataplane.plane import DataPlane
 
-DATAGRAMS: Final = 64  # handled at one go before the others get their turn
+DATAGRAMS: Final = 64  # handled at one go, at most, before the others get their turn
 SWEEP: Final = 1.0  # seconds between looks for idle flows, at most
 ANCILLARY: Final = 64  # bytes; room for one in6_pktinfo
 Ancillary = list[tuple[int, int, bytes]]
@@ -100,11 +100,11 @@ class UdpPort:
         self._wildcard = wildcard
         self._receive = _receiver(sock, plane.reactor, wildcard)
         self._sweeping = False
-        self._queued = False
+        self._at_once = 1
 
     def open(self) -> None:
         """Begin to forward."""
-        self.reactor.watch(self._sock.fileno(), self.on_datagrams, DATAGRAM_EDGES)
+        self.reactor.watch(self._sock.fileno(), self.on_datagrams, READ)
 
     def close(self) -> None:
         """Stop receiving."""
@@ -118,12 +118,14 @@ class UdpPort:
         return drops
 
     def on_datagrams(self, _events: int) -> None:
-        """Clients have sent something."""
+        """Clients have sent something. How many datagrams are taken at once follows from how many there were before."""
         receive, find, whole = self._receive, self.flows.find, self.reactor.whole
-        for _ in range(DATAGRAMS):
+        at_once = self._at_once
+        for taken in range(at_once):
             try:
                 count, key, client, local = receive()
             except BlockingIOError:
+                self._at_once = taken or 1
                 return
             except OSError:
                 continue
@@ -140,9 +142,7 @@ class UdpPort:
                     continue
             flow.datagrams_in += 1
             flow.bytes_in += count
-        if not self._queued:
-            self._queued = True
-            self.reactor.again(self._more_datagrams)
+        self._at_once = min(2 * at_once, DATAGRAMS)
 
     def end(self, flow: UdpFlow, reason: Reason) -> None:
         """Close, count and forget a flow."""
@@ -169,11 +169,6 @@ class UdpPort:
             return False
         self.end(flow, Reason.EVICTED)
         return True
-
-    def _more_datagrams(self) -> None:
-        self._queued = False
-        if self._sock.fileno() >= 0:
-            self.on_datagrams(0)
 
     def _route(self, flow: UdpFlow | None, key: Any, client: Any, local: Ancillary) -> UdpFlow | None:
         """The flow on which this client's datagram must go now: a new one, or the old one's successor."""
@@ -218,7 +213,7 @@ class UdpPort:
         slot.active += 1
         self.tally.opened += 1
         self.flows.add(flow)
-        self.reactor.watch(backend.fileno(), self._replies(flow), DATAGRAM_EDGES)
+        self.reactor.watch(backend.fileno(), self._replies(flow), READ)
         if not self._sweeping:
             self._sweep_later()
         return flow
@@ -262,13 +257,16 @@ class UdpPort:
             self.reactor.buffer,
             self.reactor.whole,
         )
-        flows = self.flows
-        queued = False
+        flows, reactor = self.flows, self.reactor
+        at_once, polls = 1, 0
 
         def on_replies(_events: int) -> None:
-            nonlocal queued
+            nonlocal at_once, polls
+            # One is the rule. More at once only where there was more at the poll before.
+            at_once = min(2 * at_once, DATAGRAMS) if reactor.polls == polls + 1 else 1
+            polls = reactor.polls
             refusal: OSError | None = None
-            for _ in range(DATAGRAMS):
+            for _ in range(at_once):
                 try:
                     count = receive(buffer)
                 except BlockingIOError:
@@ -287,18 +285,8 @@ class UdpPort:
                 flow.bytes_out += count
                 if not flow.answered:
                     flows.answer(flow)
-            else:
-                if not queued:
-                    queued = True
-                    self.reactor.again(more)
             if refusal is not None:
                 self._refused(flow, refusal)
-
-        def more() -> None:
-            nonlocal queued
-            queued = False
-            if flows.find(flow.key) is flow:
-                on_replies(0)
 
         return on_replies
 

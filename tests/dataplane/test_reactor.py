@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 from collections.abc import Iterator
 
 import pytest
 import uvloop
 
-from harbor.dataplane.reactor import DATAGRAM_EDGES, Reactor
+from harbor.dataplane.reactor import READ, Reactor
+
+EDGES = READ | select.EPOLLET
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ class Ear:
         self.heard = 0
         self.fd = self.near.fileno()
         self.reactor = reactor
-        reactor.watch(self.fd, self.on_news, DATAGRAM_EDGES)
+        reactor.watch(self.fd, self.on_news, EDGES)
 
     def on_news(self, _events: int) -> None:
         self.heard += 1
@@ -135,7 +138,7 @@ def test_who_is_ignored_hears_nothing_and_may_be_watched_again(
     ears[0].far.send(b"x")
     turn(loop)
     assert ears[0].heard == 0
-    reactor.watch(ears[0].fd, ears[0].on_news, DATAGRAM_EDGES)  # what lies there already is news
+    reactor.watch(ears[0].fd, ears[0].on_news, EDGES)  # what lies there already is news
     turn(loop)
     assert ears[0].heard == 1
 
