@@ -111,7 +111,7 @@ class Backing:
                 parts.admission.check(address)
             except Refused as error:
                 address = None
-                parts.journal.note(parts.feed.draft("backend.refused", NODE, str(error), None, backend=backend.id))
+                self._tell("backend.refused", saved.service_id, str(error), backend=backend.id)
         parts.registry.restore(saved.service_id, saved.position, backend, address, saved.draining, time.monotonic())
         self._follow(saved.service_id, backend, None)
 

@@ -72,8 +72,9 @@ class Leasing:
                     )
                 if changes[name] is None:
                     overrides.pop(name, None)
+            overrides = check_overrides(overrides)
             policy = self._parts.defaults.with_overrides(overrides)
-            successor = dataclasses.replace(service, overrides=check_overrides(overrides))
+            successor = dataclasses.replace(service, overrides=overrides)
             said = ", ".join(f"{name}={_said(value)}" for name, value in changes.items()) or "nothing"
             event = self._parts.feed.draft(
                 "service.updated", actor, f"{service.name}: {said}", service.name, **_plain(changes)
@@ -114,7 +115,7 @@ class Leasing:
                 "with tls: off its bytes are forwarded as they are, and the app may end TLS itself",
                 code="tls_not_available",
             )
-        if name in self._planned_names or self._is_known(name):
+        if name in self._planned_names or name in self._parts.registry:
             raise Refused(f"there is a service {shown(name)} already; choose another name", code="service_exists")
         node = self._parts.config.node
         public = bool(node.ext_host or node.ext_hostname)
@@ -131,9 +132,6 @@ class Leasing:
             overrides=overrides,
         )
 
-    def _is_known(self, name: str) -> bool:
-        return any(service.name == name or service.id == name for service in self._parts.registry.services())
-
     async def _lease(
         self, draft: Service, pin: int | None, actor: str, key: str | None, fingerprint: str
     ) -> dict[str, Any]:
@@ -147,7 +145,8 @@ class Leasing:
             raise
         try:
             service = dataclasses.replace(draft, port=port, int_port=int_port)
-            body = self.first_view(service, policy).as_json()
+            listen = parts.listen_address(service.exposure)
+            body = ServiceView(service, Status.READY, None, listen, policy, (), ServiceCounters()).as_json()
             event = parts.feed.draft(
                 "service.created",
                 actor,
@@ -191,11 +190,6 @@ class Leasing:
             self._ports.withdraw(port)
             raise
         return port
-
-    def first_view(self, service: Service, policy: Policy) -> ServiceView:
-        """A service as it is when it has just been created."""
-        listen = self._parts.listen_address(service.exposure)
-        return ServiceView(service, Status.READY, None, listen, policy, (), ServiceCounters())
 
 
 def _said(value: Any) -> str:

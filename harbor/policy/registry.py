@@ -76,6 +76,10 @@ class Registry:
         """The service with this id or name. Errors: ``NotFound`` (``service_not_found``)."""
         return self._queue(ref if ref in self._queues else self._by_name.get(ref, ref)).service
 
+    def __contains__(self, ref: object) -> bool:
+        """Whether a service has this id or name."""
+        return ref in self._queues or ref in self._by_name
+
     def services(self) -> list[Service]:
         """All services, by name."""
         return [self._queues[self._by_name[name]].service for name in sorted(self._by_name)]
