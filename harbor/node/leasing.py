@@ -15,7 +15,7 @@ from harbor.errors import Invalid, Refused
 from harbor.model import Exposure, Policy, Reason, Service, ServiceCounters, ServiceView, ServiceWish, Status, Tls
 from harbor.model.policy import FIELDS, check_overrides
 from harbor.node.backing import Backing
-from harbor.node.binding import Bindings
+from harbor.node.listeners import Listeners
 from harbor.node.parts import Parts
 from harbor.node.replies import Replies
 from harbor.policy.naming import check_name, protocol_for, shown, tls_for
@@ -31,14 +31,14 @@ class Leasing:
         parts: Parts,
         ports: Ports,
         internal: InternalPorts,
-        bindings: Bindings,
+        listeners: Listeners,
         replies: Replies,
         backing: Backing,
     ) -> None:
         self._parts = parts
         self._ports = ports
         self._internal = internal
-        self._bindings = bindings
+        self._listeners = listeners
         self._replies = replies
         self._backing = backing
         self._planned_names: set[str] = set()
@@ -99,7 +99,7 @@ class Leasing:
             )
             await self._parts.journal.commit(event, RemoveService(service.id), RestPort(service.port))
             self._parts.plane.close_port(service.id, Reason.SERVICE_DELETED)
-            self._bindings.forget(service.id)
+            self._listeners.forget(service.id)
             registry.remove(service.id)
             self._backing.forget_service(service.id)
             self._ports.release(service.port, time.monotonic())
@@ -172,7 +172,7 @@ class Leasing:
         """Bind a port and lease it, in one go as far as others can see."""
         parts = self._parts
         if pin is None:
-            opening = self._bindings.any(
+            opening = self._listeners.any(
                 lambda port: parts.opening(dataclasses.replace(draft, port=port), policy),
                 avoid=self._backing.local_ports(),
             )
@@ -185,7 +185,7 @@ class Leasing:
             )
         self._ports.lease(port)
         try:
-            await self._bindings.pinned(parts.opening(dataclasses.replace(draft, port=port), policy))
+            await self._listeners.pinned(parts.opening(dataclasses.replace(draft, port=port), policy))
         except BaseException:
             self._ports.withdraw(port)
             raise

@@ -37,10 +37,10 @@ from harbor.model import (
 )
 from harbor.model.views import session_json
 from harbor.node.backing import Backing
-from harbor.node.binding import Bindings
 from harbor.node.feed import EventFeed
 from harbor.node.journal import Journal
 from harbor.node.leasing import Leasing
+from harbor.node.listeners import Listeners
 from harbor.node.locks import Locks
 from harbor.node.parts import NODE, Parts
 from harbor.node.replies import Replies
@@ -108,8 +108,8 @@ class Node:
             ),
         )
         self._backing = Backing(self._parts, resolver or Resolver())
-        self._bindings = Bindings(self._plane, self._ports, self._healed)
-        self._leasing = Leasing(self._parts, self._ports, self._internal, self._bindings, self._replies, self._backing)
+        self._listeners = Listeners(self._plane, self._ports, self._healed)
+        self._leasing = Leasing(self._parts, self._ports, self._internal, self._listeners, self._replies, self._backing)
 
     # Life
 
@@ -129,10 +129,10 @@ class Node:
             self._ports.rest(port, now)
         for service in snapshot.services:
             opening = parts.opening(service, parts.registry.policy(service.id))
-            if self._bindings.try_bind(opening):
+            if self._listeners.try_bind(opening):
                 self._serve(service.id)
             else:
-                reason = self._bindings.reason(service.id)
+                reason = self._listeners.reason(service.id)
                 message = f"{service.name}: {reason}"
                 parts.journal.note(parts.feed.draft("service.degraded", NODE, message, service.name, port=service.port))
         for warning in self.warnings():
@@ -151,7 +151,7 @@ class Node:
         if self._parts.under_way:
             await asyncio.gather(*self._parts.under_way, return_exceptions=True)
         self.events.close()
-        await self._bindings.close()
+        await self._listeners.close()
         self._plane.stop_listening()
         end = time.monotonic() + within
         while self._plane.connection_count() and time.monotonic() < end and not self._hurried:  # noqa: ASYNC110 - relays count, they do not call
@@ -333,7 +333,7 @@ class Node:
 
     def _view(self, service: Service) -> ServiceView:
         parts = self._parts
-        reason = self._bindings.reason(service.id)
+        reason = self._listeners.reason(service.id)
         counters = self._plane.counters(service.id)
         return ServiceView(
             service=service,

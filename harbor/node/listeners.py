@@ -1,4 +1,4 @@
-"""Ports of services: chosen by binding them, and bound again when something held them at start.
+"""Listeners of services: ports chosen by binding them, and bound again when something held them at start.
 
 A service whose port cannot be bound is *degraded*: it keeps its lease, says why and who squats, and is tried again
 with growing pauses until it heals. Nothing else waits for it.
@@ -40,7 +40,7 @@ class Degraded:
         return f"{self.trouble}: {self.squatter}" if self.squatter else self.trouble
 
 
-class Bindings:
+class Listeners:
     """Binds ports through the plane, and keeps account of those it could not bind."""
 
     def __init__(self, plane: DataPlane, ports: Ports, healed: Callable[[Opening], None]) -> None:
