@@ -8,14 +8,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import harbor
-from harbor.api import backends, docs, metrics, node, problem, services, sessions
+from harbor.api import backends, bindings, docs, metrics, node, problem, services, sessions
 from harbor.api.events import Readers
 from harbor.api.problem import Problem
 
 if TYPE_CHECKING:
     from harbor.node import Node
 
-ROUTERS: Final = (services.router, backends.router, sessions.router, node.router, metrics.router, docs.router)
+ROUTERS: Final = tuple(part.router for part in (services, backends, bindings, sessions, node, metrics, docs))
 DESCRIPTION: Final = (
     "A node leases TCP and UDP ports to services and forwards what arrives there to their backends. "
     "Collections are plain arrays, paged with `limit` and `after`; the `Link` header leads to the next page. "

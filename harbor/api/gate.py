@@ -1,15 +1,17 @@
 """What every request passes before anything of it is read: whose host name, whose page, whose token.
 
-Over the Unix socket the file's mode has decided already. Over TCP a bearer token decides; the Host and Origin
-checks stop a web page from reaching the API through its visitor's browser (DNS rebinding, forged requests).
+Over the Unix socket the file's mode has decided already. Over TCP a bearer token decides: the admin's may do all, that
+of a binding may manage the backends of its own service. The Host and Origin checks stop a web page from reaching the
+API through its visitor's browser (DNS rebinding, forged requests).
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from email.utils import formatdate
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import structlog
@@ -17,8 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from harbor.api.problem import problem
 from harbor.api.tokens import AdminToken, WrongTokens
-from harbor.errors import HarborError, Invalid, Unauthorized
+from harbor.errors import HarborError, Invalid, NotFound, Unauthorized
 from harbor.policy.naming import shown
+
+if TYPE_CHECKING:
+    from harbor.model import Binding
+    from harbor.node import Node
 
 log = structlog.get_logger("harbor.api")
 
@@ -26,6 +32,10 @@ log = structlog.get_logger("harbor.api")
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 TOKEN_PARAMETERS: Final = frozenset({"token", "access_token", "auth_token", "bearer", "api_key", "apikey", "key"})
+
+# What the token of a binding may ask for: the backends of a service, one of them, and its drain.
+TENANT_PATH: Final = re.compile(r"/v1/services/(?P<service>[^/]+)(?P<rest>/backends(?:/[^/]+(?:/drain)?)?)", re.DOTALL)
+TENANT_METHODS: Final = frozenset({"GET", "PUT", "DELETE", "POST"})
 
 HEADERS: Final = (
     (b"cache-control", b"no-store"),
@@ -42,8 +52,9 @@ class Gate:
     ``hosts`` are the host names, lower case, under which this API may be addressed; IP addresses always may.
     """
 
-    def __init__(self, app: ASGIApp, token: AdminToken, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, node: Node, token: AdminToken, hosts: frozenset[str]) -> None:
         self._app = app
+        self._node = node
         self._token = token
         self._hosts = hosts | {"localhost"}
         self._wrong = WrongTokens()
@@ -71,8 +82,7 @@ class Gate:
         _check_query(scope)
         if scope["path"] in OPEN_PATHS:
             return "anonymous"
-        self._check_token(scope)
-        return "token:admin"
+        return self._bearer(scope)
 
     def _check_host(self, scope: Scope) -> None:
         given = _values(scope, b"host")
@@ -88,21 +98,54 @@ class Gate:
                 status=421,
             )
 
-    def _check_token(self, scope: Scope) -> None:
+    def _bearer(self, scope: Scope) -> str:
+        """Who has this token, if what is asked for is theirs."""
         given = _values(scope, b"authorization")
         if not given:
             raise Unauthorized(
-                "this needs a token: send Authorization: Bearer, with the text of <state_dir>/admin.token"
+                "this needs a token: send Authorization: Bearer, with the text of <state_dir>/admin.token or, for "
+                "backends, with the token of a binding"
             )
         source, now = scope["client"][0], time.monotonic()
         wait = self._wrong.wait(source, now)
         if wait:
             raise _TooManyWrong(wait)
-        scheme, _, token = given[0].partition(" ")
-        if len(given) > 1 or scheme.lower() != "bearer" or not self._token.matches(token.strip().encode("latin-1")):
-            self._wrong.add(source, now)
-            log.warning("api.token_wrong", source=source)
-            raise Unauthorized("this token is not valid; the present one is in <state_dir>/admin.token")
+        scheme, _, text = given[0].partition(" ")
+        token = text.strip()
+        if len(given) == 1 and scheme.lower() == "bearer":
+            if self._token.matches(token.encode("latin-1")):
+                return "token:admin"
+            # A token that was revoked is refused here, and not counted: its app may not know yet.
+            binding = self._node.binding_of_token(token)
+            if binding is not None:
+                self._keep_within(scope, binding)
+                return f"binding:{binding.id}"
+        self._wrong.add(source, now)
+        log.warning("api.token_wrong", source=source)
+        raise Unauthorized("this token is not valid; the admin's is in <state_dir>/admin.token")
+
+    def _keep_within(self, scope: Scope, binding: Binding) -> None:
+        """Let a binding's token reach the backends of its own service, and nothing else.
+
+        The path then has the service's id in place of its name: should the service be deleted and its name be given
+        to another before the request is carried out, it finds nothing.
+        """
+        path: str = scope["path"]
+        found = TENANT_PATH.fullmatch(path)
+        if found is None or scope["method"] not in TENANT_METHODS or not self._is_own(found["service"], binding):
+            raise HarborError(
+                f"the token of app {binding.app} is for the backends of its own service: "
+                f"/v1/services/{binding.service_id}/backends; all else needs the admin token",
+                code="token_scope",
+                status=403,
+            )
+        scope["path"] = f"/v1/services/{binding.service_id}{found['rest']}"
+
+    def _is_own(self, ref: str, binding: Binding) -> bool:
+        try:
+            return self._node.service_id(ref) == binding.service_id
+        except NotFound:
+            return False
 
 
 class _TooManyWrong(HarborError):

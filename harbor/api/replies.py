@@ -73,6 +73,36 @@ class ServiceReply(Reply):
     dropped: dict[str, int] = Field(description="datagrams that went nowhere, by reason")
 
 
+class CredentialsReply(Reply):
+    """What an app needs to use the service."""
+
+    hostname: str
+    host: str
+    port: int
+    name: str = Field(description="the id of the service")
+    node_id: str
+    int_port: int = Field(description="the port the app listens on inside its container")
+    ext_hostname: str | None = None
+    ext_host: str | None = None
+
+
+class BindingReply(Reply):
+    """One app that is bound to a service."""
+
+    id: str
+    service: str
+    service_id: str
+    app: str
+    created: float
+    credentials: CredentialsReply
+
+
+class TokenReply(BindingReply):
+    """A binding with the token that its instances use; absent if the node's `binding.key` was replaced since."""
+
+    token: str | None = Field(None, description="for GET, PUT, DELETE and drain of the service's backends only")
+
+
 class SessionReply(Reply):
     """One live TCP connection pair or UDP flow."""
 

@@ -46,6 +46,14 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
+    def fingerprint(self, *about: str) -> str:
+        """What an Idempotency-Key stands for: equal for equal requests, however they were written.
+
+        ``about`` is what the request says beside its body.
+        """
+        meaning = json.dumps([*about, self.model_dump(mode="json", exclude_none=True)], sort_keys=True)
+        return hashlib.sha256(meaning.encode()).hexdigest()
+
 
 Body = TypeVar("Body", bound=Strict)
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
@@ -72,11 +80,6 @@ class _ServiceHead(Strict):
             plan=self.plan,
             overrides=self.model_dump(include=set(FIELDS), exclude_none=True),
         )
-
-    def fingerprint(self) -> str:
-        """What an Idempotency-Key stands for: equal for equal requests, however they were written."""
-        meaning = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
-        return hashlib.sha256(meaning.encode()).hexdigest()
 
 
 class _ServiceChange(Strict):
@@ -137,6 +140,18 @@ class BackendBody(Strict):
     weight: Annotated[Any, BeforeValidator(_only_one), WithJsonSchema({"const": 1})] = None
 
 
+class BindingBody(Strict):
+    """Which app."""
+
+    app: StrictStr = Field(description="1 to 63 letters, digits, `.`, `_` or `-`")
+
+
+class DeleteQuery(Strict):
+    """How to delete a service."""
+
+    force: bool = Field(False, description="unbind the apps that are bound to it")
+
+
 class PageQuery(Strict):
     """Which part of a collection."""
 
@@ -172,6 +187,7 @@ class SessionPageQuery(SessionFilter, PageQuery):
     """Sessions, page by page."""
 
 
+DeleteParams = Annotated[DeleteQuery, Query()]
 PageParams = Annotated[PageQuery, Query()]
 EventParams = Annotated[EventQuery, Query()]
 FilterParams = Annotated[SessionFilter, Query()]

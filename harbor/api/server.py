@@ -46,7 +46,7 @@ class ApiServer:
         self._servers: list[asyncio.Server] = []
         self._tls = tls_context(config.api)
         self._files = [_identity(listener) for listener in listeners if listener.family == socket.AF_UNIX]
-        app = Gate(build_app(node, self._readers), token, host_names(config))
+        app = Gate(build_app(node, self._readers), node, token, host_names(config))
         self._uvicorn = uvicorn.Config(
             app,
             interface="asgi3",

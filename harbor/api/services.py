@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
 from harbor.api import pages
-from harbor.api.context import ActingNode, Actor
+from harbor.api.context import ActingNode, Actor, IdempotencyKey
 from harbor.api.replies import ServiceReply, replies
-from harbor.api.requests import PageParams, ServiceBody, ServicePatch, body_of, body_schema
-from harbor.errors import Invalid
-
-LONGEST_KEY: Final = 255  # what clients send is a UUID; keys are stored with the reply
+from harbor.api.requests import DeleteParams, PageParams, ServiceBody, ServicePatch, body_of, body_schema
 
 router = APIRouter(tags=["services"])
 
@@ -36,10 +33,9 @@ async def create_service(
     node: ActingNode,
     actor: Actor,
     body: Annotated[Any, Depends(body_of(ServiceBody))],
-    idempotency_key: Annotated[str | None, Header(description="answers a repeated request as the first time")] = None,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Lease a port. Without `port` the node chooses a free one at random."""
-    key = None if idempotency_key is None else _checked_key(idempotency_key)
     reply, made = await node.create_service(body.wish(), actor=actor, key=key, fingerprint=body.fingerprint())
     headers = {"Location": f"/v1/services/{reply['name']}"}
     if not made:
@@ -70,13 +66,7 @@ async def change_service(
 
 
 @router.delete("/v1/services/{service}", status_code=204, responses=replies(204, None, "The port is closed and rests"))
-async def delete_service(node: ActingNode, actor: Actor, service: str) -> Response:
-    """Close the port, end its sessions and give the port back."""
-    await node.delete_service(service, actor=actor)
+async def delete_service(node: ActingNode, actor: Actor, service: str, query: DeleteParams) -> Response:
+    """Close the port, end its sessions and give the port back. One that is bound to apps only with `force`."""
+    await node.delete_service(service, actor=actor, force=query.force)
     return Response(status_code=204)
-
-
-def _checked_key(key: str) -> str:
-    if not key or len(key) > LONGEST_KEY or not key.isascii() or not key.isprintable():
-        raise Invalid(f"Idempotency-Key must be 1 to {LONGEST_KEY} printable ASCII characters", code="invalid")
-    return key

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import os
-import secrets
-import stat
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harbor.errors import StateUnusable
+from harbor.store.secret import load_or_create_secret
 
 FILE: Final = "admin.token"
-TOKEN_BYTES: Final = 32  # 256 bits of randomness, 43 characters
 WINDOW: Final = 60.0  # seconds over which wrong tokens are counted
 MOST_WRONG: Final = 10  # per source and window; a script with an old token is told soon, a person never
 MOST_SOURCES: Final = 1024  # sources remembered; the table must not grow with the attackers
@@ -36,46 +32,11 @@ class AdminToken:
 
         Errors: ``StateUnusable`` if it cannot be read or written, is empty, or is open to other users.
         """
-        path = state_dir / FILE
-        try:
-            if not os.path.lexists(path):
-                return cls(_create(path))
-            return cls(_load(path))
-        except OSError as exc:
-            raise StateUnusable(f"{path}: {exc.strerror}") from exc
+        return cls(load_or_create_secret(state_dir / FILE, "token"))
 
     def matches(self, given: bytes) -> bool:
         """Whether this is the token, in a time that does not tell how much of it was right."""
         return hmac.compare_digest(self._secret, given)
-
-
-def _create(path: Path) -> bytes:
-    """Write the file whole under another name, then give it its own: a crash leaves a token or none."""
-    secret = secrets.token_urlsafe(TOKEN_BYTES).encode()
-    draft = path.with_name(f".{FILE}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(secret + b"\n")
-            file.flush()
-            os.fsync(descriptor)
-        os.link(draft, path)
-    finally:
-        os.unlink(draft)
-    return secret
-
-
-def _load(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if mode & 0o077:
-            raise StateUnusable(f"{path}: mode {mode:04o} lets other users read it; run chmod 600 {path}")
-        secret = file.read(4096).strip()
-    if len(secret) < TOKEN_BYTES:
-        raise StateUnusable(f"{path}: this is not a token; remove the file and start again to get a new one")
-    return secret
 
 
 class WrongTokens:

@@ -1,5 +1,6 @@
 """Frozen values, valid once built. Imports nothing of Harbor but ``harbor.errors``."""
 
+from harbor.model.binding import Binding, BindingView
 from harbor.model.event import Event
 from harbor.model.policy import Policy, Removal
 from harbor.model.reason import Drop, Reason
@@ -21,6 +22,8 @@ __all__ = [
     "Address",
     "Backend",
     "BackendView",
+    "Binding",
+    "BindingView",
     "Drop",
     "Event",
     "Exposure",

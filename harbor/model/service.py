@@ -1,4 +1,4 @@
-"""What is leased and who serves it: service, backend, binding-free values, valid once built."""
+"""What is leased and who serves it: service and backend, values that are valid once built."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One leased port. ``overrides`` holds only the policy fields that were set on it; ``created`` is Unix time."""
+    """One leased port. ``overrides`` holds only the policy fields that were set on it; ``created`` is Unix time.
+
+    ``origin`` is what a platform asked with: at least ``platform`` and ``instance_id``, the platform's own id for it.
+    """
 
     id: str
     name: str
@@ -80,6 +83,7 @@ class Service:
     plan: str | None = None
     created: float = 0.0
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

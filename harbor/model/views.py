@@ -23,6 +23,7 @@ class ServiceWish:
     tls: Tls | None = None
     plan: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from harbor.dataplane.sockets import is_local
 from harbor.errors import Invalid, NotFound, Refused
 from harbor.model import Address, Backend
+from harbor.node.apps import check_actor
 from harbor.node.names import Names
 from harbor.node.parts import NODE, Parts
 from harbor.policy.admission import parse_host
@@ -47,6 +48,7 @@ class Backing:
         backend = _checked(backend_id, host, port, ttl, instance)
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id):
+            check_actor(parts, actor)
             service = parts.registry.find(known.id)
             row = parts.registry.plan(service.id, backend)
             address = position = None
@@ -72,6 +74,7 @@ class Backing:
         parts = self._parts
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id):
+            check_actor(parts, actor)
             service = parts.registry.find(known.id)
             if parts.registry.known(service.id, backend_id) is None:
                 raise _no_backend(service.name, backend_id)
@@ -86,6 +89,7 @@ class Backing:
         parts = self._parts
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id):
+            check_actor(parts, actor)
             service = parts.registry.find(known.id)
             row = parts.registry.row(service.id, backend_id)
             if row is None:

@@ -8,6 +8,7 @@ written in the background, again and again if the disk fails, always as it stand
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -41,14 +42,20 @@ class Journal:
         """Why the latest write failed, in words."""
         return self._store.failure
 
-    async def commit(self, event: Event, *changes: Change) -> None:
-        """Make a change durable, with the event that tells of it; then tell it. Errors: ``StoreFailed``."""
+    async def commit(self, event: Event, *changes: Change, before: Sequence[Event] = ()) -> None:
+        """Make a change durable, with the event that tells of it and those ``before`` it; then tell them.
+
+        Errors: ``StoreFailed``.
+        """
+        events = (*before, event)
         try:
-            await self._store.commit(*changes, SaveEvent(event))
+            await self._store.commit(*changes, *map(SaveEvent, events))
         except BaseException:
-            self._feed.abandon(event)
+            for each in events:
+                self._feed.abandon(each)
             raise
-        self._publish(event)
+        for each in events:
+            self._publish(each)
 
     def note(self, event: Event) -> None:
         """Tell of something that has happened; it is written soon."""

@@ -9,18 +9,22 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from harbor.errors import Invalid, Refused
 from harbor.model import Exposure, Policy, Reason, Service, ServiceCounters, ServiceView, ServiceWish, Status, Tls
 from harbor.model.policy import FIELDS, check_overrides
+from harbor.node.apps import unbound_event
 from harbor.node.backing import Backing
 from harbor.node.listeners import Listeners
 from harbor.node.parts import Parts
 from harbor.node.replies import Replies
 from harbor.policy.naming import check_name, protocol_for, shown, tls_for
 from harbor.policy.ports import InternalPorts, Ports
+from harbor.policy.registry import origin_of
 from harbor.store import RemoveService, RestPort, SaveReply, SaveService
+
+SAID: Final = 5  # apps that a refusal names; a service with more is recognised by these
 
 
 class Leasing:
@@ -41,7 +45,7 @@ class Leasing:
         self._listeners = listeners
         self._replies = replies
         self._backing = backing
-        self._planned_names: set[str] = set()
+        self._planned: set[object] = set()  # names and origins of services that are being made
 
     async def create(
         self, wish: ServiceWish, actor: str, key: str | None, fingerprint: str
@@ -52,11 +56,12 @@ class Leasing:
                 return dict(earlier.body), False
             overrides = check_overrides(wish.overrides)
             draft = self._plan(wish, overrides)
-            self._planned_names.add(draft.name)
+            planned = {draft.name, origin_of(draft)} - {None}
+            self._planned |= planned
             try:
                 return await self._lease(draft, wish.port, actor, key, fingerprint), True
             finally:
-                self._planned_names.discard(draft.name)
+                self._planned -= planned
 
     async def update(self, ref: str, changes: Mapping[str, Any], actor: str) -> Service:
         """Change the policy of a service; None sets a field back to the node's default. Live sessions stay."""
@@ -84,12 +89,19 @@ class Leasing:
             self._parts.plane.set_policy(service.id, policy)
             return successor
 
-    async def delete(self, ref: str, actor: str) -> None:
-        """End a lease: the port closes, its sessions end, and it rests before another service gets it."""
+    async def delete(self, ref: str, actor: str, force: bool) -> None:
+        """End a lease: the port closes, its sessions end, and it rests before another service gets it.
+
+        Apps that are bound to it refuse that, or are let go in the same commit.
+        """
         registry = self._parts.registry
         known = registry.find(ref)
         async with self._parts.locks.hold(known.id):
             service = registry.find(known.id)
+            bound = self._parts.bindings.of_service(service.id)
+            if bound and not force:
+                raise _bound(service.name, [binding.app for binding in bound])
+            unbound = [unbound_event(self._parts.feed, actor, service.name, binding) for binding in bound]
             event = self._parts.feed.draft(
                 "service.deleted",
                 actor,
@@ -97,7 +109,10 @@ class Leasing:
                 service.name,
                 port=service.port,
             )
-            await self._parts.journal.commit(event, RemoveService(service.id), RestPort(service.port))
+            changes = (RemoveService(service.id), RestPort(service.port))
+            await self._parts.journal.commit(event, *changes, before=unbound)
+            for binding in bound:
+                self._parts.bindings.remove(binding)
             self._parts.plane.close_port(service.id, Reason.SERVICE_DELETED)
             self._listeners.forget(service.id)
             registry.remove(service.id)
@@ -115,8 +130,14 @@ class Leasing:
                 "with tls: off its bytes are forwarded as they are, and the app may end TLS itself",
                 code="tls_not_available",
             )
-        if name in self._planned_names or name in self._parts.registry:
+        if name in self._planned or name in self._parts.registry:
             raise Refused(f"there is a service {shown(name)} already; choose another name", code="service_exists")
+        asked = origin_of(wish)
+        if asked is not None and (asked in self._planned or self._parts.registry.from_origin(*asked)):
+            raise Refused(
+                f"{asked[0]} instance {shown(asked[1])} has a service already; use another instance id",
+                code="instance_exists",
+            )
         node = self._parts.config.node
         public = bool(node.ext_host or node.ext_hostname)
         return Service(
@@ -130,6 +151,7 @@ class Leasing:
             plan=wish.plan,
             created=time.time(),
             overrides=overrides,
+            origin=wish.origin,
         )
 
     async def _lease(
@@ -190,6 +212,15 @@ class Leasing:
             self._ports.withdraw(port)
             raise
         return port
+
+
+def _bound(name: str, apps: list[str]) -> Refused:
+    more = f" and {len(apps) - SAID} more" if len(apps) > SAID else ""
+    return Refused(
+        f"service {name} is bound to {', '.join(apps[:SAID])}{more}; unbind first, or force the deletion to unbind "
+        "what is bound",
+        code="service_bound",
+    )
 
 
 def _said(value: Any) -> str:

@@ -24,6 +24,8 @@ from harbor.errors import Invalid, NotFound
 from harbor.model import (
     Address,
     BackendView,
+    Binding,
+    BindingView,
     Opening,
     PortsView,
     Reason,
@@ -36,6 +38,7 @@ from harbor.model import (
     Status,
 )
 from harbor.model.views import session_json
+from harbor.node.apps import Apps, BindWish
 from harbor.node.backing import Backing
 from harbor.node.feed import EventFeed
 from harbor.node.journal import Journal
@@ -45,6 +48,7 @@ from harbor.node.locks import Locks
 from harbor.node.parts import NODE, Parts
 from harbor.node.replies import Replies
 from harbor.policy.admission import Admission
+from harbor.policy.bindings import Bindings
 from harbor.policy.naming import shown
 from harbor.policy.ports import InternalPorts, Ports
 from harbor.policy.registry import Registry
@@ -96,6 +100,7 @@ class Node:
             config=config,
             defaults=config.defaults.policy(),
             registry=registry,
+            bindings=Bindings(),
             plane=self._plane,
             feed=self.events,
             locks=locks,
@@ -109,12 +114,13 @@ class Node:
         )
         self._backing = Backing(self._parts, resolver or Resolver())
         self._listeners = Listeners(self._plane, self._ports, self._healed)
+        self._apps = Apps(self._parts, self._replies)
         self._leasing = Leasing(self._parts, self._ports, self._internal, self._listeners, self._replies, self._backing)
 
     # Life
 
     def start(self) -> None:
-        """Put back services, backends and rests as they were stored, and open the ports."""
+        """Put back services, backends, bindings and rests as they were stored, and open the ports."""
         snapshot = self._store.load()
         parts, now = self._parts, time.monotonic()
         self.events.restore(snapshot.events)
@@ -125,6 +131,7 @@ class Node:
             self._internal.claim(service.int_port)
         for saved in snapshot.backends:
             self._backing.restore(saved)
+        self._apps.restore(self._store.key(), snapshot.bindings)
         for port in snapshot.resting:
             self._ports.rest(port, now)
         for service in snapshot.services:
@@ -181,9 +188,9 @@ class Node:
         """Change policy fields; None means the node's default again. Live sessions stay."""
         return self._view(await self._parts.to_the_end(self._leasing.update(ref, changes, actor)))
 
-    async def delete_service(self, ref: str, *, actor: str) -> None:
-        """Give back a port. Errors: ``service_not_found``."""
-        await self._parts.to_the_end(self._leasing.delete(ref, actor))
+    async def delete_service(self, ref: str, *, actor: str, force: bool = False) -> None:
+        """Give back a port. Errors: ``service_not_found``, ``service_bound`` unless forced, which unbinds its apps."""
+        await self._parts.to_the_end(self._leasing.delete(ref, actor, force))
 
     def services(self) -> list[ServiceView]:
         """All services, by name."""
@@ -192,6 +199,62 @@ class Node:
     def service(self, ref: str) -> ServiceView:
         """One service, by name or id. Errors: ``service_not_found``."""
         return self._view(self._parts.registry.find(ref))
+
+    def service_id(self, ref: str) -> str:
+        """The id of a service that is given by name or id. Errors: ``service_not_found``."""
+        return self._parts.registry.find(ref).id
+
+    def find_by_origin(self, platform: str, instance_id: str) -> Service | None:
+        """The service that a platform asked for under this id of its own."""
+        return self._parts.registry.from_origin(platform, instance_id)
+
+    # Apps
+
+    async def bind_service(
+        self,
+        ref: str,
+        app: str,
+        *,
+        actor: str,
+        binding_id: str | None = None,
+        origin: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        fingerprint: str = "",
+    ) -> tuple[dict[str, Any], bool]:
+        """Bind an app to a service; returns the binding with its token as JSON, and False if this answers an earlier
+        request again.
+
+        Errors: ``service_not_found``, ``name_invalid``, ``binding_exists``, ``variables_collide``,
+        ``idempotency_key_reused``, ``store_failed``.
+        """
+        wish = BindWish(app, binding_id, origin)
+        return await self._parts.to_the_end(self._apps.bind(ref, wish, actor, key, fingerprint))
+
+    async def unbind_service(self, ref: str, app_or_id: str, *, actor: str) -> None:
+        """Let an app go and revoke its token. Errors: ``service_not_found``, ``binding_not_found``."""
+        await self._parts.to_the_end(self._apps.unbind(ref, app_or_id, actor))
+
+    def bindings(self, ref: str) -> list[BindingView]:
+        """The bindings of a service, by app. Errors: ``service_not_found``."""
+        return [self._apps.view(one) for one in self._parts.bindings.of_service(self._parts.registry.find(ref).id)]
+
+    def binding(self, ref: str, app_or_id: str) -> BindingView:
+        """One binding of a service. Errors: ``service_not_found``, ``binding_not_found``."""
+        service = self._parts.registry.find(ref)
+        return self._apps.view(self._parts.bindings.find(service.id, service.name, app_or_id))
+
+    def find_binding(self, binding_id: str) -> BindingView | None:
+        """The binding with this id, of whichever service."""
+        binding = self._parts.bindings.get(binding_id)
+        return None if binding is None else self._apps.view(binding)
+
+    def app_environment(self, app: str) -> dict[str, str]:
+        """What an app finds in its environment. Errors: ``app_not_found`` if it is bound to nothing."""
+        return self._apps.environment(app)
+
+    def binding_of_token(self, token: str) -> Binding | None:
+        """Whose token this is; None if it is nobody's. Errors: ``token_revoked`` if it was somebody's once."""
+        return self._apps.of_token(token)
 
     # Backends
 

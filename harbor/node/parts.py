@@ -15,6 +15,7 @@ from harbor.node.feed import EventFeed
 from harbor.node.journal import Journal
 from harbor.node.locks import Locks
 from harbor.policy.admission import Admission
+from harbor.policy.bindings import Bindings
 from harbor.policy.registry import Registry
 
 NODE: Final = "node"  # the actor of what nobody asked for
@@ -31,6 +32,7 @@ class Parts:
     config: Config
     defaults: Policy
     registry: Registry
+    bindings: Bindings
     plane: DataPlane
     feed: EventFeed
     locks: Locks

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harbor.errors import NotFound, Refused
-from harbor.model import Address, Backend, BackendView, Policy, Removal, Route, Service, State
+from harbor.model import Address, Backend, BackendView, Policy, Removal, Route, Service, ServiceWish, State
 from harbor.policy.deadlines import Deadlines
 from harbor.policy.effects import Effect, Expired, Gone, Moved, Registered, Row, StateChanged
 from harbor.policy.lifecycle import Event, after
@@ -32,11 +32,12 @@ Effects = tuple[Effect, ...]
 class Registry:
     """The services of a node and their backends. Callers pass ``now`` in monotonic seconds."""
 
-    __slots__ = ("_by_name", "_deadlines", "_draining", "_position", "_queues")
+    __slots__ = ("_by_name", "_by_origin", "_deadlines", "_draining", "_position", "_queues")
 
     def __init__(self) -> None:
         self._queues: dict[str, Queue] = {}
         self._by_name: dict[str, str] = {}
+        self._by_origin: dict[tuple[str, str], str] = {}  # platform and its own id for the service -> service id
         self._deadlines: Deadlines[Entry] = Deadlines()
         self._draining: dict[Entry, None] = {}  # an ordered set
         self._position = 0
@@ -54,9 +55,15 @@ class Registry:
             raise Refused(f"there is a service with the id {shown(service.id)} already", code="service_exists")
         self._claim_name(service)
         self._queues[service.id] = Queue(service, policy)
+        origin = origin_of(service)
+        if origin is not None:
+            self._by_origin[origin] = service.id
 
     def replace(self, service: Service, policy: Policy) -> None:
-        """Let the service of this id be this one from now on; its backends stay. Errors: as ``find`` and ``add``."""
+        """Let the service of this id be this one from now on; its backends and its origin stay.
+
+        Errors: as ``find`` and ``add``.
+        """
         queue = self._queue(service.id)
         self._claim_name(service)
         if service.name != queue.service.name:
@@ -70,11 +77,19 @@ class Registry:
             self._forget(entry)
         del self._queues[service_id]
         del self._by_name[queue.service.name]
+        origin = origin_of(queue.service)
+        if origin is not None:
+            self._by_origin.pop(origin, None)
         return queue.service
 
     def find(self, ref: str) -> Service:
         """The service with this id or name. Errors: ``NotFound`` (``service_not_found``)."""
         return self._queue(ref if ref in self._queues else self._by_name.get(ref, ref)).service
+
+    def from_origin(self, platform: str, instance_id: str) -> Service | None:
+        """The service that this platform knows by this id of its own."""
+        service_id = self._by_origin.get((platform, instance_id))
+        return None if service_id is None else self._queue(service_id).service
 
     def __contains__(self, ref: object) -> bool:
         """Whether a service has this id or name."""
@@ -342,3 +357,9 @@ class Registry:
         """Arm the deadline anew and close the list of effects with what follows for routes and primary."""
         self._rearm(entry)
         return (*(effects or ()), *entry.queue.settle())
+
+
+def origin_of(made: Service | ServiceWish) -> tuple[str, str] | None:
+    """Which platform asked for a service, and by which id the platform knows it; None if no platform did."""
+    platform, instance_id = made.origin.get("platform"), made.origin.get("instance_id")
+    return None if platform is None or instance_id is None else (str(platform), str(instance_id))

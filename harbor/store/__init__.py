@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from harbor.model import Backend, Event, Service
+from harbor.model import Backend, Binding, Event, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class SaveService:
 
 @dataclass(frozen=True, slots=True)
 class RemoveService:
-    """Delete a service and its backends."""
+    """Delete a service, its backends and its bindings."""
 
     service_id: str
 
@@ -43,6 +43,20 @@ class RemoveBackend:
 
     service_id: str
     backend_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveBinding:
+    """Insert or replace a binding."""
+
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveBinding:
+    """Delete a binding."""
+
+    binding_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +89,27 @@ class SaveReply:
     body: Mapping[str, Any]
 
 
-Change = SaveService | RemoveService | SaveBackend | RemoveBackend | RestPort | WakePorts | SaveEvent | SaveReply
+Change = (
+    SaveService
+    | RemoveService
+    | SaveBackend
+    | RemoveBackend
+    | SaveBinding
+    | RemoveBinding
+    | RestPort
+    | WakePorts
+    | SaveEvent
+    | SaveReply
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything the store holds. Backends come by service and position; events oldest first."""
+    """Everything the store holds. Backends come by service and position; bindings and events oldest first."""
 
     services: Sequence[Service] = ()
     backends: Sequence[SaveBackend] = ()
+    bindings: Sequence[Binding] = ()
     resting: Sequence[int] = ()
     replies: Sequence[SaveReply] = ()
     events: Sequence[Event] = field(default=())
@@ -102,6 +128,9 @@ class Store(Protocol):
 
     def load(self) -> Snapshot:
         """All that is stored. Blocks; meant for the start."""
+
+    def key(self) -> bytes:
+        """A secret that belongs to this state and to no other, the same one each time. Blocks; meant for the start."""
 
     async def commit(self, *changes: Change) -> None:
         """Return once the changes are on disk, all of them."""

@@ -70,6 +70,20 @@ MIGRATIONS: Final[tuple[Step, ...]] = (
         )
         """,
     ),
+    (
+        "ALTER TABLE services ADD COLUMN origin TEXT NOT NULL DEFAULT '{}'",
+        """
+        CREATE TABLE bindings (
+            id TEXT PRIMARY KEY,
+            service_id TEXT NOT NULL REFERENCES services (id) ON DELETE CASCADE,
+            app TEXT NOT NULL,
+            created REAL NOT NULL,
+            token_digest TEXT NOT NULL,
+            origin TEXT NOT NULL,
+            UNIQUE (service_id, app)
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 
 

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from harbor.errors import Invalid, StateUnusable
-from harbor.model import Backend, Event, Exposure, Protocol, Service, Tls
+from harbor.model import Backend, Binding, Event, Exposure, Protocol, Service, Tls
 from harbor.model.policy import check_overrides
 from harbor.store import (
     Change,
     RemoveBackend,
+    RemoveBinding,
     RemoveService,
     RestPort,
     SaveBackend,
+    SaveBinding,
     SaveEvent,
     SaveReply,
     SaveService,
@@ -35,15 +37,20 @@ _TRIM_EVERY: Final = 256
 
 # An upsert and never REPLACE, which would delete the row first and the service's backends with it.
 _SAVE_SERVICE: Final = """
-    INSERT INTO services (id, name, protocol, port, int_port, exposure, tls, plan, created, overrides)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO services (id, name, protocol, port, int_port, exposure, tls, plan, created, overrides, origin)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, protocol = excluded.protocol, port = excluded.port,
         int_port = excluded.int_port, exposure = excluded.exposure, tls = excluded.tls, plan = excluded.plan,
-        created = excluded.created, overrides = excluded.overrides
+        created = excluded.created, overrides = excluded.overrides, origin = excluded.origin
 """
 _SAVE_BACKEND: Final = """
     INSERT OR REPLACE INTO backends (service_id, id, position, host, port, ttl, instance, draining)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_SAVE_BINDING: Final = """
+    INSERT INTO bindings (id, service_id, app, created, token_digest, origin) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET service_id = excluded.service_id, app = excluded.app, created = excluded.created,
+        token_digest = excluded.token_digest, origin = excluded.origin
 """
 _SAVE_EVENT: Final = """
     INSERT INTO events (id, time, kind, actor, message, service, details) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -61,12 +68,17 @@ def statements(change: Change) -> list[Statement]:
         case SaveService(service):
             return [(_SAVE_SERVICE, _service_row(service))]
         case RemoveService(service_id):
-            return [("DELETE FROM services WHERE id = ?", (service_id,))]  # its backends go by ON DELETE CASCADE
+            return [("DELETE FROM services WHERE id = ?", (service_id,))]  # the rest by ON DELETE CASCADE
         case SaveBackend(service_id, position, backend, draining):
             row = (backend.host, backend.port, backend.ttl, backend.instance, int(draining))
             return [(_SAVE_BACKEND, (service_id, backend.id, position, *row))]
         case RemoveBackend(service_id, backend_id):
             return [("DELETE FROM backends WHERE service_id = ? AND id = ?", (service_id, backend_id))]
+        case SaveBinding(binding):
+            binding_row = (binding.app, binding.created, binding.token_digest, _json(binding.origin))
+            return [(_SAVE_BINDING, (binding.id, binding.service_id, *binding_row))]
+        case RemoveBinding(binding_id):
+            return [("DELETE FROM bindings WHERE id = ?", (binding_id,))]
         case RestPort(port):
             return [("INSERT OR IGNORE INTO resting_ports (port) VALUES (?)", (port,))]
         case WakePorts(ports):
@@ -89,6 +101,7 @@ def _service_row(service: Service) -> tuple[Any, ...]:
         service.plan,
         service.created,
         _json(service.overrides),
+        _json(service.origin),
     )
 
 
@@ -112,6 +125,7 @@ def read_snapshot(connection: sqlite3.Connection) -> Snapshot:
             backends=_read(
                 connection, "backends", "SELECT * FROM backends ORDER BY service_id, position, id", _saved_backend
             ),
+            bindings=_read(connection, "bindings", "SELECT * FROM bindings ORDER BY created, id", _binding),
             resting=_read(connection, "resting_ports", "SELECT port AS id FROM resting_ports ORDER BY port", _port),
             replies=_newest(connection, "replies", "number", KEPT_REPLIES, _saved_reply),
             events=_newest(connection, "events", "id", KEPT_EVENTS, _event),
@@ -156,6 +170,7 @@ def _service(row: sqlite3.Row) -> Service:
         plan=_optional(row, "plan", str),
         created=_typed(row, "created", float),
         overrides=check_overrides(_mapping(row, "overrides")),
+        origin=_mapping(row, "origin"),
     )
 
 
@@ -169,6 +184,17 @@ def _saved_backend(row: sqlite3.Row) -> SaveBackend:
     )
     draining = bool(_typed(row, "draining", int))
     return SaveBackend(_typed(row, "service_id", str), _typed(row, "position", int), backend, draining)
+
+
+def _binding(row: sqlite3.Row) -> Binding:
+    return Binding(
+        id=_typed(row, "id", str),
+        service_id=_typed(row, "service_id", str),
+        app=_typed(row, "app", str),
+        created=_typed(row, "created", float),
+        token_digest=_typed(row, "token_digest", str),
+        origin=_mapping(row, "origin"),
+    )
 
 
 def _port(row: sqlite3.Row) -> int:

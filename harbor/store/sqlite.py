@@ -10,13 +10,17 @@ import asyncio
 import sqlite3
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Final
 
 from harbor.errors import StoreFailed
 from harbor.store import Change, Snapshot
 from harbor.store.database import DATABASE_NAME, copy_database, open_database, open_for_reading, refusal
 from harbor.store.lock import StateLock, prepare_directory
 from harbor.store.rows import read_snapshot, statements
+from harbor.store.secret import load_or_create_secret
 from harbor.store.writer import Batch, Writer, explain
+
+KEY_NAME: Final = "binding.key"
 
 
 class SqliteStore:
@@ -64,6 +68,10 @@ class SqliteStore:
                 return read_snapshot(connection)
         except sqlite3.Error as exc:
             raise refusal(self.path, exc) from exc
+
+    def key(self) -> bytes:
+        """The secret in ``<state_dir>/binding.key``, made at the first start. Errors: ``StateUnusable``."""
+        return load_or_create_secret(self.path.with_name(KEY_NAME), "key")
 
     async def commit(self, *changes: Change) -> None:
         """Return once the changes are on disk, all of them; ``StoreFailed`` if none of them is."""

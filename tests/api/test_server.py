@@ -159,7 +159,7 @@ class SlowNode(FakeNode):
         self.asked = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def delete_service(self, ref: str, *, actor: str) -> None:
+    async def delete_service(self, ref: str, *, actor: str, force: bool = False) -> None:
         self.asked.set()
         await self.go_on.wait()
 

@@ -14,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harbor.errors import StateUnusable, StoreFailed
-from harbor.model import Backend, Event, Exposure, Protocol, Removal, Service, Tls
+from harbor.model import Backend, Binding, Event, Exposure, Protocol, Removal, Service, Tls
 from harbor.store import (
     Change,
     RemoveBackend,
+    RemoveBinding,
     RemoveService,
     RestPort,
     SaveBackend,
+    SaveBinding,
     SaveEvent,
     SaveReply,
     SaveService,
@@ -96,6 +98,7 @@ def services(draw: st.DrawFn) -> Service:
         plan=draw(st.none() | texts),
         created=draw(seconds),
         overrides=draw(overrides),
+        origin=draw(mappings),
     )
 
 
@@ -108,11 +111,22 @@ backends = st.builds(
     instance=st.none() | texts,
 )
 service_ids = pool.map("s{}".format)
+
+
+@st.composite
+def bindings(draw: st.DrawFn) -> Binding:
+    number = draw(pool)
+    app = f"{number}{draw(texts)}"
+    return Binding(f"'{number}\0", draw(service_ids), app, draw(seconds), draw(texts), draw(mappings))
+
+
 changes = st.one_of(
     services().map(SaveService),
     service_ids.map(RemoveService),
     st.builds(SaveBackend, service_ids, st.integers(0, 5), backends, st.booleans()),
     st.builds(RemoveBackend, service_ids, st.sampled_from(["b'; --", "b\0"])),
+    bindings().map(SaveBinding),
+    pool.map("'{}\0".format).map(RemoveBinding),
     st.integers(1, 5).map(RestPort),
     st.lists(st.integers(1, 5), max_size=3).map(lambda ports: WakePorts(tuple(ports))),
     st.builds(SaveReply, pool.map("key-{}'\"".format), texts, mappings),
@@ -132,6 +146,7 @@ class Expected:
     def __init__(self) -> None:
         self.services: dict[str, Service] = {}
         self.backends: dict[tuple[str, str], SaveBackend] = {}
+        self.bindings: dict[str, Binding] = {}
         self.resting: set[int] = set()
         self.replies: dict[str, SaveReply] = {}
         self.events: list[Event] = []
@@ -144,12 +159,19 @@ class Expected:
             case RemoveService(service_id):
                 self.services.pop(service_id, None)
                 self.backends = {key: saved for key, saved in self.backends.items() if key[0] != service_id}
+                self.bindings = {key: kept for key, kept in self.bindings.items() if kept.service_id != service_id}
             case SaveBackend(service_id, _, backend):
                 if service_id not in self.services:
                     return None
                 self.backends[service_id, backend.id] = change
             case RemoveBackend(service_id, backend_id):
                 self.backends.pop((service_id, backend_id), None)
+            case SaveBinding(binding):
+                if binding.service_id not in self.services:
+                    return None
+                self.bindings[binding.id] = binding
+            case RemoveBinding(binding_id):
+                self.bindings.pop(binding_id, None)
             case RestPort(port):
                 self.resting.add(port)
             case WakePorts(ports):
@@ -170,6 +192,7 @@ class Expected:
             backends=tuple(
                 sorted(self.backends.values(), key=lambda one: (one.service_id, one.position, one.backend.id))
             ),
+            bindings=tuple(sorted(self.bindings.values(), key=lambda one: (one.created, one.id))),
             resting=tuple(sorted(self.resting)),
             replies=tuple(self.replies.values()),
             events=tuple(self.events),
@@ -207,6 +230,21 @@ async def test_saving_a_service_again_keeps_its_backends(store: SqliteStore) -> 
     kept = store.load()
     assert kept.services == (a_service(plan="big"),)
     assert kept.backends == (SaveBackend("s1", 0, a_backend()),)
+
+
+async def test_a_service_takes_its_bindings_with_it(store: SqliteStore) -> None:
+    kept = Binding("two", "s2", "web", 2.0, "d2", {"platform": "osb"})
+    await store.commit(SaveService(a_service(1)), SaveService(a_service(2)))
+    await store.commit(SaveBinding(Binding("one", "s1", "web", 1.0, "d1")), SaveBinding(kept))
+    await store.commit(SaveService(a_service(2, plan="big")))
+    await store.commit(RemoveService("s1"))
+    assert store.load().bindings == (kept,)
+
+
+async def test_an_app_is_never_bound_twice_to_one_service(store: SqliteStore) -> None:
+    await store.commit(SaveService(a_service()), SaveBinding(Binding("one", "s1", "web", 1.0, "d1")))
+    with pytest.raises(StoreFailed, match="UNIQUE"):
+        await store.commit(SaveBinding(Binding("two", "s1", "web", 2.0, "d2")))
 
 
 async def test_backends_come_in_the_order_of_their_queue(store: SqliteStore) -> None:
@@ -401,13 +439,16 @@ async def test_a_commit_of_nothing_is_done_at_once(store: SqliteStore) -> None:
         ("UPDATE services SET overrides = '[]'", "table services with id 's1'"),
         ("UPDATE services SET name = x'ff00'", "table services with id 's1'.*name"),
         ("UPDATE backends SET port = 'http'", "table backends with id 'b1'.*http"),
+        ("UPDATE services SET origin = '7'", "table services with id 's1'"),
+        ("UPDATE bindings SET created = 'today'", "table bindings with id 'one'.*today"),
         ("UPDATE events SET details = '{'", "table events with id 1"),
         ("UPDATE replies SET body = 'null'", "table replies with id 1"),
         ("UPDATE services SET name = CAST(x'ff' AS TEXT)", "damaged.*UTF-8"),
     ],
 )
 async def test_G11_a_row_that_cannot_be_understood_is_named(store: SqliteStore, statement: str, complaint: str) -> None:
-    saved = (SaveService(a_service()), SaveBackend("s1", 0, a_backend()))
+    binding = SaveBinding(Binding("one", "s1", "web", 1.5, "digest"))
+    saved = (SaveService(a_service()), SaveBackend("s1", 0, a_backend()), binding)
     await store.commit(*saved, SaveEvent(an_event(1)), SaveReply("k", "f", {}))
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute(statement)

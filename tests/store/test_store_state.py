@@ -336,6 +336,16 @@ async def test_G11_an_older_schema_is_migrated_after_a_backup(tmp_path: Path) ->
     assert await read(tmp_path) == kept
 
 
+async def test_G11_a_state_without_bindings_opens_with_all_it_holds(tmp_path: Path) -> None:
+    """Schema 1 knew neither bindings nor where a service came from."""
+    await a_state(tmp_path / "new", 1)
+    (tmp_path / "old").mkdir(0o700)
+    with closing(open_database(tmp_path / "old" / "harbor.db", MIGRATIONS[:1])) as old:
+        old.execute("INSERT INTO services VALUES ('s0', 'n0', 'tcp', 30000, 4100, 'private', 'off', NULL, 0.0, '{}')")
+    assert await read(tmp_path / "old") == await read(tmp_path / "new")
+    assert (tmp_path / "old" / "harbor.db.v1.bak").exists()
+
+
 async def test_G11_a_migration_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
     kept = await a_state(tmp_path)
     broken = (*ONE_MORE, ("DROP TABLE events", "UPDATE no_such_table SET x = 1"))

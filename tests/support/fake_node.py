@@ -16,6 +16,7 @@ from harbor.model import (
     Address,
     Backend,
     BackendView,
+    Binding,
     Event,
     Exposure,
     PortsView,
@@ -128,7 +129,7 @@ class FakeNode:
         self.events.add("service.updated", actor, f"{old.name} changed", old.name)
         return self.service(old.id)
 
-    async def delete_service(self, ref: str, *, actor: str) -> None:
+    async def delete_service(self, ref: str, *, actor: str, force: bool = False) -> None:
         service = self._registry.remove(self._registry.find(ref).id)
         self._ports.release(service.port, time.monotonic())
         self._internal.release(service.int_port)
@@ -181,6 +182,9 @@ class FakeNode:
         service = self._registry.find(ref)
         self._registry.drain(service.id, backend_id, time.monotonic())
         return self._backend(service, backend_id)
+
+    def binding_of_token(self, token: str) -> Binding | None:
+        return None
 
     def sessions(self, query: SessionQuery) -> list[tuple[SessionView, str]]:
         wanted = None if query.service_id is None else self._registry.find(query.service_id).name

@@ -33,6 +33,9 @@ class FaultyStore:
     def load(self) -> Snapshot:
         return self._store.load()
 
+    def key(self) -> bytes:
+        return self._store.key()
+
     async def commit(self, *changes: Change) -> None:
         self.held += 1
         while self._waiting:

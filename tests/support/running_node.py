@@ -116,6 +116,21 @@ class RunningNode:
     def delete(self, name: str) -> None:
         self.wait(self.node.delete_service(name, actor="test"))
 
+    def bind(self, name: str, app: str, key: str | None = None, **more: Any) -> dict[str, Any]:
+        """Bind an app; returns the binding with its token, as JSON."""
+        change = self.node.bind_service(name, app, actor="test", key=key, fingerprint=f"{name} {app}", **more)
+        return self.wait(change)[0]
+
+    def unbind(self, name: str, app: str) -> None:
+        self.wait(self.node.unbind_service(name, app, actor="test"))
+
+    def bound(self, name: str) -> list[str]:
+        """The apps that are bound to a service."""
+        return [view.binding.app for view in self.call(lambda: self.node.bindings(name))]
+
+    def environment(self, app: str) -> dict[str, str]:
+        return self.call(lambda: self.node.app_environment(app))
+
     def put(self, name: str, backend_id: str, address: Address | tuple[str, int], **more: Any) -> BackendView:
         """Register a backend or renew its lease."""
         host, port = address
