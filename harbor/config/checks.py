@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from harbor.config.settings import Config
-from harbor.config.values import overlap
+from harbor.config.values import is_loopback, is_loopback_url, overlap
 
 _PRIVILEGED: Final = 1024  # Linux's default net.ipv4.ip_unprivileged_port_start
 
@@ -24,6 +24,7 @@ def check(
         *_privileged(config, lowest_port),
         *_reserved(config),
         *_open_to_all(config),
+        *_cloud_controller(config),
     ]
 
 
@@ -58,6 +59,22 @@ def _reserved(config: Config) -> Iterator[str]:
     inside = {port for port in config.ports.reserved if overlap(spans, port, port)}
     if len(inside) == sum(high - low + 1 for low, high in spans):
         yield "ports.reserved: every port of ports.ranges is reserved, so no port can be leased"
+
+
+def _cloud_controller(config: Config) -> Iterator[str]:
+    gateway = config.gateway
+    if gateway is None or not gateway.cloud_controller or is_loopback_url(gateway.cloud_controller):
+        return
+    if gateway.cloud_controller.startswith("http:"):
+        yield (
+            f"gateway.cloud_controller: {gateway.cloud_controller} is not https, so gateway.token crosses the network "
+            "in the clear"
+        )
+    if is_loopback_url(gateway.url) if gateway.url else is_loopback(config.api.address.host):
+        yield (
+            "gateway.url: a cloud controller on another machine cannot reach this gateway, which listens on loopback; "
+            "set gateway.url, or api.listen with api.cert and api.key"
+        )
 
 
 def _open_to_all(config: Config) -> Iterator[str]:

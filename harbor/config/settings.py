@@ -41,9 +41,12 @@ Port = Annotated[int, Field(strict=True, ge=1, le=values.HIGHEST_PORT)]
 FilePath = Annotated[Path, AfterValidator(values.file_path)]
 Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True)]
+HttpUrl = Annotated[str, AfterValidator(values.http_url_or_nothing)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
+HeaderSecret = Annotated[SecretStr, Field(min_length=1), AfterValidator(values.header_secret)]
 
 _LONGEST_QUARANTINE: Final = 86_400  # a day; clients that still retry after that are nobody's surprise
+_LONGEST_INTERVAL: Final = 3600.0  # an hour; a cloud controller forgets a gateway that is silent for long
 _MOST_RANGES: Final = 64  # more is a list of single ports, which `reserved` says better
 
 
@@ -182,9 +185,27 @@ class Broker(Section):
 class Gateway(Section):
     """The Cloud Foundry v1 service gateway at `/gateway`. Without this section it is off."""
 
-    token: Secret = Field(
+    token: HeaderSecret = Field(
         description="Token that the platform sends as `X-VCAP-Service-Token`.",
         examples=["a long random text"],
+    )
+    cloud_controller: HttpUrl = Field(
+        "",
+        description="Cloud controller to register with: it is told every `interval` that this gateway is there, and "
+        "the gateway answers only once it has fetched what the cloud controller knows of this node. Empty: no "
+        "registration, the gateway answers at once.",
+        examples=["https://api.example.com"],
+    )
+    url: HttpUrl = Field(
+        "",
+        description="Where the cloud controller reaches this gateway. Empty: where the API listens.",
+        examples=["https://harbor.example.com:7070"],
+    )
+    interval: Seconds = Field(
+        60.0,
+        ge=1,
+        le=_LONGEST_INTERVAL,
+        description="Seconds between two registrations.",
     )
 
 

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
 from harbor.model import Address
@@ -17,6 +19,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 HIGHEST_PORT: Final = 65535
 NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 RANGE: Final = re.compile(r"([0-9]{1,5})(?: *- *([0-9]{1,5}))?")
+_VISIBLE: Final = re.compile(r"[!-~]+")
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
@@ -44,6 +47,29 @@ def hostname_or_nothing(text: str) -> str:
     if text and (len(text) > 253 or not _HOSTNAME.fullmatch(text)):
         raise refused(f"{text!r} is not a host name; write one like ports.example.com")
     return text
+
+
+def http_url_or_nothing(text: str) -> str:
+    """The beginning of a URL, without a slash at its end, or the empty text that stands for none."""
+    if not text:
+        return ""
+    if "@" in text:  # not echoed: what stands before it is commonly a password
+        raise refused("has a user or password in it; leave them out")
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or not _VISIBLE.fullmatch(text) or parts.query or parts.fragment:
+        raise refused(f"{text!r} is not the beginning of a URL; write one like https://api.example.com")
+    return text.rstrip("/")
+
+
+def header_secret(secret: SecretStr) -> SecretStr:
+    """A secret that a header can carry: visible ASCII."""
+    if not _VISIBLE.fullmatch(secret.get_secret_value()):
+        raise refused("cannot be sent in a header; use letters, digits and signs, without spaces")
+    return secret
 
 
 def node_id(text: str) -> str:
@@ -89,6 +115,15 @@ def is_loopback(host: str) -> bool:
     parsed = ipaddress.ip_address(host)
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return (mapped or parsed).is_loopback
+
+
+def is_loopback_url(url: str) -> bool:
+    """Whether what answers at ``url`` is on this machine, as far as its text tells."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return is_loopback(host)
+    except ValueError:
+        return host == "localhost"
 
 
 def network_text(text: str) -> str:

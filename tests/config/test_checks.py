@@ -40,3 +40,21 @@ def test_G08_a_range_that_is_all_reserved_is_warned_of() -> None:
 def test_K04_letting_everybody_in_is_warned_of() -> None:
     warnings = check(parse("backends: {allow: [0.0.0.0/0, 10.0.0.0/8, '::/0']}", "f"))
     assert [line.split(" ")[1] for line in warnings] == ["0.0.0.0/0", "::/0"]
+
+
+def test_K11_a_token_that_would_cross_the_network_in_the_clear_is_warned_of() -> None:
+    gateway = "gateway: {token: x, url: 'http://10.0.0.5', cloud_controller: '%s'}"
+    [line] = check(parse(gateway % "http://10.0.0.7", "f"))
+    assert "gateway.token crosses the network in the clear" in line
+    for harmless in ("https://10.0.0.7", "http://127.0.0.1:8080", "http://localhost", "http://[::1]:80"):
+        assert check(parse(gateway % harmless, "f")) == []
+
+
+def test_a_gateway_that_its_cloud_controller_cannot_reach_is_warned_of() -> None:
+    elsewhere = "gateway: {token: x, cloud_controller: 'https://cc.example'"
+    tls = "api: {listen: '0.0.0.0:7070', cert: a, key: b}"
+    for unreachable in (f"{elsewhere}}}", f"{elsewhere}, url: 'https://localhost:7070'}}\n{tls}"):
+        [line] = check(parse(unreachable, "f"))
+        assert line.startswith("gateway.url: a cloud controller on another machine cannot reach this gateway")
+    for reachable in (f"{elsewhere}}}\n{tls}", f"{elsewhere}, url: 'https://10.0.0.5'}}"):
+        assert check(parse(reachable, "f")) == []

@@ -127,6 +127,15 @@ broker: {}
     1:9: broker.password: is missing; give it a value, or remove the section
 gateway: {token: ''}
     1:18: gateway.token: is empty
+gateway: {token: 'a b'}
+    1:18: gateway.token: cannot be sent in a header; use letters, digits and signs, without spaces
+gateway: {token: x, cloud_controller: api.example.com}
+    1:39: gateway.cloud_controller: 'api.example.com' is not the beginning of a URL; write one like
+    https://api.example.com
+gateway: {token: x, url: 'http://me:hush@h'}
+    1:26: gateway.url: has a user or password in it; leave them out
+gateway: {token: x, interval: 0}
+    1:31: gateway.interval: 0 is too low; the lowest is 1
 state_dir: ''
     1:12: state_dir: is empty; write a path like /var/lib/harbor
 api: {cert: a.crt}
@@ -231,6 +240,41 @@ def test_addresses_and_networks_have_one_spelling() -> None:
 def test_a_section_of_comments_is_off() -> None:
     config = parse("broker:\n#  password: x\ngateway:\nnode:\n", "f")
     assert config == Config()
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("", ""),
+        ("http://10.0.0.5", "http://10.0.0.5"),
+        ("https://api.example.com:8443/cc/", "https://api.example.com:8443/cc"),
+        ("http://[fd00::1]:80//", "http://[fd00::1]:80"),
+    ],
+)
+def test_a_url_is_a_beginning(written: str, url: str) -> None:
+    config = parse(f"gateway: {{token: x, cloud_controller: '{written}'}}", "f")
+    assert config.gateway is not None
+    assert config.gateway.cloud_controller == url
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "h",
+        "//h",
+        "ftp://h",
+        "http://",
+        "http://:80",
+        "http://h:0",
+        "http://h:x",
+        "http://h?a",
+        "http://a b",
+        "http://[::",
+    ],
+)
+def test_what_is_no_url_is_refused(wrong: str) -> None:
+    [line] = problems(f'gateway: {{token: x, cloud_controller: "{wrong}"}}')
+    assert "is not the beginning of a URL" in line
 
 
 def test_K11_secrets_show_nowhere() -> None:
