@@ -8,14 +8,16 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import harbor
-from harbor.api import backends, bindings, docs, metrics, node, problem, services, sessions
+from harbor.api import backends, bindings, docs, metrics, node, refusals, services, sessions
 from harbor.api.events import Readers
+from harbor.api.gateway import routes as gateway
+from harbor.api.gateway.standing import Standing
 from harbor.api.problem import Problem
 
 if TYPE_CHECKING:
     from harbor.node import Node
 
-ROUTERS: Final = tuple(part.router for part in (services, backends, bindings, sessions, node, metrics, docs))
+ROUTERS: Final = tuple(part.router for part in (services, backends, bindings, sessions, node, metrics, docs, gateway))
 DESCRIPTION: Final = (
     "A node leases TCP and UDP ports to services and forwards what arrives there to their backends. "
     "Collections are plain arrays, paged with `limit` and `after`; the `Link` header leads to the next page. "
@@ -23,8 +25,11 @@ DESCRIPTION: Final = (
 )
 
 
-def build_app(acting: Node, readers: Readers) -> FastAPI:
-    """The API of ``acting``; ``readers`` ends its event streams when the server stops."""
+def build_app(acting: Node, readers: Readers, standing: Standing) -> FastAPI:
+    """The API of ``acting``.
+
+    ``readers`` ends its event streams when the server stops, ``standing`` opens the gateway.
+    """
     app = FastAPI(
         title="Harbor",
         version=harbor.__version__,
@@ -36,9 +41,10 @@ def build_app(acting: Node, readers: Readers) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
-    problem.register(app)
+    refusals.register(app)
     app.state.node = acting
     app.state.readers = readers
+    app.state.standing = standing
     app.state.api_routes = [route for router in ROUTERS for route in router.routes]
     app.state.openapi = describe(app)
     return app
@@ -61,6 +67,13 @@ def describe(app: FastAPI) -> dict[str, Any]:
     problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem_schema.pop("$defs")
     schemas[Problem.__name__] = problem_schema
-    document["components"]["securitySchemes"] = {"admin": {"type": "http", "scheme": "bearer"}}
+    document["components"]["securitySchemes"] = {
+        "admin": {"type": "http", "scheme": "bearer"},
+        "gateway": {"type": "apiKey", "in": "header", "name": "X-VCAP-Service-Token"},
+    }
     document["security"] = [{"admin": []}]
+    for path, operations in document["paths"].items():
+        if refusals.surface(path) == "gateway":
+            for operation in operations.values():
+                operation["security"] = [{"gateway": []}]
     return document

@@ -1,8 +1,8 @@
 """What every request passes before anything of it is read: whose host name, whose page, whose token.
 
 Over the Unix socket the file's mode has decided already. Over TCP a bearer token decides: the admin's may do all, that
-of a binding may manage the backends of its own service. The Host and Origin checks stop a web page from reaching the
-API through its visitor's browser (DNS rebinding, forged requests).
+of a binding may manage the backends of its own service. Platforms speak protocols with tokens of their own. The Host
+and Origin checks stop a web page from reaching the API through its visitor's browser (DNS rebinding, forged requests).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl, urlsplit
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from harbor.api.problem import problem
-from harbor.api.tokens import AdminToken, WrongTokens
+from harbor.api.refusals import refusal, surface
+from harbor.api.tokens import AdminToken, ServiceToken, WrongTokens
 from harbor.errors import HarborError, Invalid, NotFound, Unauthorized
 from harbor.policy.naming import shown
 
@@ -37,6 +37,11 @@ TOKEN_PARAMETERS: Final = frozenset({"token", "access_token", "auth_token", "bea
 TENANT_PATH: Final = re.compile(r"/v1/services/(?P<service>[^/]+)(?P<rest>/backends(?:/[^/]+(?:/drain)?)?)", re.DOTALL)
 TENANT_METHODS: Final = frozenset({"GET", "PUT", "DELETE", "POST"})
 
+SERVICE_TOKEN: Final = b"x-vcap-service-token"
+# How each protocol asks for its token.
+CHALLENGES: Final = {"gateway": 'X-VCAP-Service-Token realm="harbor"'}
+BEARER: Final = 'Bearer realm="harbor"'
+
 HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -47,15 +52,19 @@ HEADERS: Final = (
 
 
 class Gate:
-    """Lets a request through to ``app`` with its actor noted, or answers it with a problem.
+    """Lets a request through to ``app`` with its actor noted, or answers it with a refusal.
 
-    ``hosts`` are the host names, lower case, under which this API may be addressed; IP addresses always may.
+    ``hosts`` are the host names, lower case, under which this API may be addressed; IP addresses always may. Without
+    the ``gateway``'s token there is no gateway.
     """
 
-    def __init__(self, app: ASGIApp, node: Node, token: AdminToken, hosts: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, node: Node, token: AdminToken, hosts: frozenset[str], gateway: ServiceToken | None = None
+    ) -> None:
         self._app = app
         self._node = node
         self._token = token
+        self._gateway = gateway
         self._hosts = hosts | {"localhost"}
         self._wrong = WrongTokens()
 
@@ -64,7 +73,7 @@ class Gate:
         try:
             scope["harbor.actor"] = self._actor(scope)
         except HarborError as exc:
-            await problem(exc, _headers_for(exc))(scope, receive, send)
+            await refusal(scope["path"], exc, _headers_for(scope, exc))(scope, receive, send)
             return
         try:
             await self._app(scope, receive, send)
@@ -72,6 +81,9 @@ class Gate:
             log.exception("api.failed", method=scope["method"], path=shown(scope["path"]))
 
     def _actor(self, scope: Scope) -> str:
+        protocol = surface(scope["path"])
+        if protocol == "gateway" and self._gateway is None:
+            raise NotFound("this node has no gateway; the section gateway of its configuration turns it on")
         connection = scope["harbor.connection"]
         if connection.is_local:
             return "local" if connection.peer_uid is None else f"unix:uid={connection.peer_uid}"
@@ -82,7 +94,7 @@ class Gate:
         _check_query(scope)
         if scope["path"] in OPEN_PATHS:
             return "anonymous"
-        return self._bearer(scope)
+        return self._service_token(scope) if protocol == "gateway" else self._bearer(scope)
 
     def _check_host(self, scope: Scope) -> None:
         given = _values(scope, b"host")
@@ -106,10 +118,7 @@ class Gate:
                 "this needs a token: send Authorization: Bearer, with the text of <state_dir>/admin.token or, for "
                 "backends, with the token of a binding"
             )
-        source, now = scope["client"][0], time.monotonic()
-        wait = self._wrong.wait(source, now)
-        if wait:
-            raise _TooManyWrong(wait)
+        self._check_guesses(scope)
         scheme, _, text = given[0].partition(" ")
         token = text.strip()
         if len(given) == 1 and scheme.lower() == "bearer":
@@ -120,9 +129,30 @@ class Gate:
             if binding is not None:
                 self._keep_within(scope, binding)
                 return f"binding:{binding.id}"
-        self._wrong.add(source, now)
-        log.warning("api.token_wrong", source=source)
+        self._count_guess(scope)
         raise Unauthorized("this token is not valid; the admin's is in <state_dir>/admin.token")
+
+    def _service_token(self, scope: Scope) -> str:
+        """A cloud controller, if the token is the gateway's."""
+        given = _values(scope, SERVICE_TOKEN)
+        if not given:
+            raise Unauthorized("not authorized: send X-VCAP-Service-Token, with the text of gateway.token")
+        self._check_guesses(scope)
+        assert self._gateway is not None
+        if len(given) == 1 and self._gateway.matches(given[0].encode("latin-1")):
+            return "gateway"
+        self._count_guess(scope)
+        raise Unauthorized("not authorized: this X-VCAP-Service-Token is not gateway.token")
+
+    def _check_guesses(self, scope: Scope) -> None:
+        wait = self._wrong.wait(scope["client"][0], time.monotonic())
+        if wait:
+            raise _TooManyWrong(wait)
+
+    def _count_guess(self, scope: Scope) -> None:
+        source = scope["client"][0]
+        self._wrong.add(source, time.monotonic())
+        log.warning("api.token_wrong", source=source)
 
     def _keep_within(self, scope: Scope, binding: Binding) -> None:
         """Let a binding's token reach the backends of its own service, and nothing else.
@@ -157,10 +187,11 @@ class _TooManyWrong(HarborError):
         super().__init__(f"too many wrong tokens from this address; try again in {self.wait} s, or use the Unix socket")
 
 
-def _headers_for(exc: HarborError) -> dict[str, str]:
+def _headers_for(scope: Scope, exc: HarborError) -> dict[str, str]:
     if isinstance(exc, _TooManyWrong):
         return {"Retry-After": str(exc.wait)}
-    return {"WWW-Authenticate": 'Bearer realm="harbor"'} if exc.status == 401 else {}
+    challenge = CHALLENGES.get(surface(scope["path"]), BEARER)
+    return {"WWW-Authenticate": challenge} if exc.status == 401 else {}
 
 
 def _check_origin(scope: Scope) -> None:

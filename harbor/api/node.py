@@ -58,12 +58,16 @@ async def get_health() -> Response:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=replies(200, HealthReply, "The node can do its work", 503))
-async def get_readiness(node: ActingNode) -> Response:
-    """Whether the node can take changes, and what keeps it from that. Needs no token."""
-    problems = node.problems()
-    if problems:
-        return JSONResponse({"status": "not ready", "problems": problems}, status_code=503)
-    return JSONResponse({"status": "ready"})
+async def get_readiness(request: Request, node: ActingNode) -> Response:
+    """Whether the node can take changes, and what keeps it from that. Needs no token.
+
+    `warnings` are troubles with others, which leave the node at work: its gateway's cloud controller is away.
+    """
+    problems, warnings = node.problems(), request.app.state.standing.remarks()
+    body: dict[str, Any] = {"status": "not ready", "problems": problems} if problems else {"status": "ready"}
+    if warnings:
+        body["warnings"] = warnings
+    return JSONResponse(body, status_code=503 if problems else 200)
 
 
 def _event_id(text: str) -> int:

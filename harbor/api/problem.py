@@ -7,14 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import pydantic
-from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match
 
-from harbor.errors import HarborError, NotFound
+from harbor.errors import HarborError
 from harbor.policy.naming import shown
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -90,47 +87,3 @@ def unknown_member(name: str, known: tuple[str, ...]) -> str:
 
 def _short(field: str) -> str:
     return field if len(field) <= 80 else f"{field[:79]}…"
-
-
-def register(app: FastAPI) -> None:
-    """Let every error of ``app`` leave as a problem."""
-    app.add_exception_handler(HarborError, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _by_framework)
-    app.add_exception_handler(Exception, _unexpected)
-
-
-async def _refused(_request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HarborError)
-    return problem(exc)
-
-
-async def _invalid(_request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, RequestValidationError)
-    return problem(fields_invalid(exc))
-
-
-async def _by_framework(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    path = shown(request.url.path)
-    if exc.status_code == 405:
-        allowed = ", ".join(sorted(_methods(request)))
-        message = f"{request.method} is not possible on {path}; possible: {allowed}"
-        return problem(HarborError(message, code="method_not_allowed", status=405), {"Allow": allowed})
-    if exc.status_code == 404:
-        return problem(NotFound(f"there is nothing at {path}; /docs lists what there is"))
-    return problem(HarborError(str(exc.detail), code="invalid", status=exc.status_code))
-
-
-async def _unexpected(_request: Request, _exc: Exception) -> Response:
-    return problem(HarborError("something went wrong inside the node; its log has the details"))
-
-
-def _methods(request: Request) -> set[str]:
-    """The methods of every route on this path; the framework's own Allow header names the first route's only."""
-    found: set[str] = set()
-    for route in request.app.state.api_routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            found |= route.methods or set()
-    return found

@@ -166,6 +166,7 @@ class HealthReply(Reply):
 
     status: str
     problems: list[str] | None = None
+    warnings: list[str] | None = Field(None, description="of others that the node works with")
 
 
 def replies(status: int, model: Any, description: str, *also: int) -> dict[int | str, dict[str, Any]]:

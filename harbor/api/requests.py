@@ -55,7 +55,7 @@ class Strict(BaseModel):
         return hashlib.sha256(meaning.encode()).hexdigest()
 
 
-Body = TypeVar("Body", bound=Strict)
+Body = TypeVar("Body", bound=BaseModel)
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 
 
@@ -198,7 +198,7 @@ def body_of(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
     """A dependency that reads the request's body as ``model``."""
 
     async def read(request: Request) -> Body:
-        _check_media_type(request)
+        check_media_type(request)
         value = read_json(await _bounded(request))
         try:
             return model.model_validate(value)
@@ -208,12 +208,13 @@ def body_of(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
     return read
 
 
-def body_schema(model: type[Strict]) -> dict[str, Any]:
+def body_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The part of the OpenAPI description that says what ``body_of(model)`` reads."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
-def _check_media_type(request: Request) -> None:
+def check_media_type(request: Request) -> None:
+    """Return if the request says that its body is JSON. Errors: ``unsupported_media_type``."""
     given = request.headers.get("content-type", "")
     kind, _, parameters = given.partition(";")
     charset = parameters.strip().lower().replace('"', "")

@@ -6,11 +6,13 @@ uvicorn's ``Server`` is not used: it takes the process's signals, and wakes ten 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -19,7 +21,8 @@ from harbor.api.app import build_app
 from harbor.api.connection import Connection
 from harbor.api.events import Readers
 from harbor.api.gate import Gate
-from harbor.api.tokens import AdminToken
+from harbor.api.gateway.standing import Standing
+from harbor.api.tokens import AdminToken, ServiceToken
 from harbor.errors import StateUnusable
 from harbor.model import Address
 
@@ -46,7 +49,15 @@ class ApiServer:
         self._servers: list[asyncio.Server] = []
         self._tls = tls_context(config.api)
         self._files = [_identity(listener) for listener in listeners if listener.family == socket.AF_UNIX]
-        app = Gate(build_app(node, self._readers), node, token, host_names(config))
+        gateway = config.gateway
+        self.standing = Standing(config.node.id, waiting=gateway is not None and gateway.cloud_controller != "")
+        app = Gate(
+            build_app(node, self._readers, self.standing),
+            node,
+            token,
+            host_names(config),
+            None if gateway is None else ServiceToken(gateway.token.get_secret_value().encode()),
+        )
         self._uvicorn = uvicorn.Config(
             app,
             interface="asgi3",
@@ -71,8 +82,17 @@ class ApiServer:
     @property
     def url(self) -> str | None:
         """The same as the beginning of a URL."""
-        scheme = "http" if self._tls is None else "https"
-        return None if self.address is None else f"{scheme}://{self.address}"
+        return None if self.address is None else f"{self._scheme}://{self.address}"
+
+    def url_from(self, host: str) -> str:
+        """The same for others, who reach this node as ``host``: every address is no place to go to."""
+        assert self.address is not None
+        everywhere = ipaddress.ip_address(self.address.host).is_unspecified
+        return f"{self._scheme}://{Address(host, self.address.port) if everywhere else self.address}"
+
+    @property
+    def _scheme(self) -> str:
+        return "http" if self._tls is None else "https"
 
     async def start(self) -> None:
         """Return once requests are answered."""
@@ -109,7 +129,9 @@ class ApiServer:
 
 def host_names(config: Config) -> frozenset[str]:
     """The names under which clients may address this node's API."""
-    names = (config.node.host, config.node.hostname, config.node.ext_host, config.node.ext_hostname)
+    names = [config.node.host, config.node.hostname, config.node.ext_host, config.node.ext_hostname]
+    if config.gateway is not None:
+        names.append(urlsplit(config.gateway.url).hostname or "")
     return frozenset(name.lower() for name in names if name)
 
 

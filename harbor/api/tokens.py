@@ -17,14 +17,24 @@ MOST_WRONG: Final = 10  # per source and window; a script with an old token is t
 MOST_SOURCES: Final = 1024  # sources remembered; the table must not grow with the attackers
 
 
-@dataclass(frozen=True, slots=True)
-class AdminToken:
-    """The bearer token that may do everything. Its text is neither shown nor logged."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Token:
+    """A secret that somebody has to send. Its text is neither shown nor logged."""
 
     _secret: bytes
 
     def __repr__(self) -> str:
-        return "<AdminToken>"
+        return f"<{type(self).__name__}>"
+
+    def matches(self, given: bytes) -> bool:
+        """Whether this is the token, in a time that does not tell how much of it was right."""
+        return hmac.compare_digest(self._secret, given)
+
+
+class AdminToken(Token):
+    """The bearer token that may do everything."""
+
+    __slots__ = ()
 
     @classmethod
     def load_or_create(cls, state_dir: Path) -> AdminToken:
@@ -34,9 +44,11 @@ class AdminToken:
         """
         return cls(load_or_create_secret(state_dir / FILE, "token"))
 
-    def matches(self, given: bytes) -> bool:
-        """Whether this is the token, in a time that does not tell how much of it was right."""
-        return hmac.compare_digest(self._secret, given)
+
+class ServiceToken(Token):
+    """What a cloud controller sends to the gateway, and the gateway to it."""
+
+    __slots__ = ()
 
 
 class WrongTokens:

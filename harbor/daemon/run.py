@@ -10,12 +10,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
 
 from harbor import __version__
+from harbor.api.gateway.holdings import held
 from harbor.api.listening import tcp_listener, unix_listener
 from harbor.api.server import ApiServer
 from harbor.api.tokens import AdminToken
@@ -26,6 +27,9 @@ from harbor.dataplane.budget import raise_limit
 from harbor.errors import HarborError
 from harbor.node import Node
 from harbor.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from harbor.daemon.registration import Registration
 
 log = structlog.get_logger("harbor.daemon")
 
@@ -58,20 +62,25 @@ async def running_node(config: Config, *, drain: float | None = None) -> AsyncIt
     try:
         token = AdminToken.load_or_create(config.state_dir)
         node = Node(config, store, source_ports=machine.source_ports(config, ephemeral), warnings=tuple(warnings))
-        api = None
+        api = registration = None
         try:
             api = _api(node, config, token)
             node.start()
             await api.start()
+            registration = _registration(node, config, api)
             log.info("node.ready", node=config.node.id, version=__version__, api=api.url, **_counts(node))
             try:
                 yield RunningNode(node, api)
             finally:
                 log.info("node.stopping", sessions=node.describe()["sessions"])
+                if registration is not None:
+                    registration.leave()
         finally:
             await node.stop(config.defaults.drain_timeout if drain is None else drain)
             if api is not None:
                 await api.stop(API_GRACE)
+            if registration is not None:
+                await registration.close()
     finally:
         await store.close()
     log.info("node.stopped")
@@ -118,6 +127,17 @@ def _api(node: Node, config: Config, token: AdminToken) -> ApiServer:
     if api.address is not None:
         node.api_addresses.add(api.address)
     return api
+
+
+def _registration(node: Node, config: Config, api: ApiServer) -> Registration | None:
+    """The gateway's registration with its cloud controller, begun; None where there is none to register with."""
+    gateway = config.gateway
+    if gateway is None or not gateway.cloud_controller:
+        return None
+    from harbor.daemon.registration import register  # brings an HTTP client, which few nodes need
+
+    node.outside = lambda: api.standing.warnings(held(node))
+    return register(gateway, api.standing, gateway.url or api.url_from(config.node.host), lambda: held(node))
 
 
 def _counts(node: Node) -> dict[str, int]:

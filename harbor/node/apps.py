@@ -87,6 +87,10 @@ class Apps:
         service = self._parts.registry.find(binding.service_id)
         return BindingView(binding, service.name, credentials(service, self._place), self._token(binding))
 
+    def credentials(self, service: Service) -> dict[str, Any]:
+        """What apps that are bound to the service are given."""
+        return credentials(service, self._place)
+
     def environment(self, app: str) -> dict[str, str]:
         """The variables of an app. Errors: ``NotFound`` (``app_not_found``)."""
         services = [self._parts.registry.find(binding.service_id) for binding in self._parts.bindings.of_app(app)]

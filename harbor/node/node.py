@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -81,6 +81,7 @@ class Node:
         self.config = config
         self.events = EventFeed()
         self.api_addresses: set[Address] = set()  # where this node's own API listens: never a backend
+        self.outside: Callable[[], list[str]] = list  # what is wrong with platforms that this node works for
         self._warnings = warnings
         self._started = time.time()
         self._wake_timer: asyncio.TimerHandle | None = None
@@ -203,6 +204,10 @@ class Node:
     def service_id(self, ref: str) -> str:
         """The id of a service that is given by name or id. Errors: ``service_not_found``."""
         return self._parts.registry.find(ref).id
+
+    def credentials(self, ref: str) -> dict[str, Any]:
+        """What apps that are bound to a service are given. Errors: ``service_not_found``."""
+        return self._apps.credentials(self._parts.registry.find(ref))
 
     def find_by_origin(self, platform: str, instance_id: str) -> Service | None:
         """The service that a platform asked for under this id of its own."""
@@ -344,9 +349,12 @@ class Node:
         }
 
     def warnings(self) -> tuple[str, ...]:
-        """What works but is probably not meant: of the configuration, and of services that it leaves out now."""
+        """What works but is probably not meant, of the configuration and of services that it leaves out now; and what
+        is wrong outside of this node.
+        """
         return (
             *self._warnings,
+            *self.outside(),
             *(
                 f"service {service.name} keeps port {service.port}, which ports.ranges and ports.reserved do not allow"
                 for service in self._parts.registry.services()

@@ -35,7 +35,7 @@ LAST_PORT = FIRST_PORT + 99
 RESERVED_PORT = FIRST_PORT + 22
 
 
-def configuration(state_dir: Path) -> Config:
+def configuration(state_dir: Path, extra: str = "") -> Config:
     """A node with a hundred ports of its own, one of them reserved, and backends on loopback."""
     return parse(
         f"""
@@ -43,7 +43,7 @@ state_dir: {state_dir}
 api: {{listen: "127.0.0.1:0"}}
 ports: {{ranges: ["{FIRST_PORT}-{LAST_PORT}"], reserved: [{RESERVED_PORT}]}}
 backends: {{allow: [127.0.0.0/8]}}
-""",
+{extra}""",
         "test.yml",
     )
 
@@ -129,9 +129,9 @@ StagedApi = RunningApi[FakeNode]
 
 
 @asynccontextmanager
-async def running_api(state_dir: Path) -> AsyncIterator[Api]:
-    """The API of a whole node."""
-    config = configuration(state_dir)
+async def running_api(state_dir: Path, extra: str = "") -> AsyncIterator[Api]:
+    """The API of a whole node; ``extra`` is added to its configuration."""
+    config = configuration(state_dir, extra)
     async with running_node(config, drain=0) as running, _clients(config, running.node, running.api) as api:
         yield api
 
