@@ -67,13 +67,16 @@ def describe(app: FastAPI) -> dict[str, Any]:
     problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem_schema.pop("$defs")
     schemas[Problem.__name__] = problem_schema
+    bearers = {"admin": "the text of admin.token", "binding": "the token of a binding of this service"}
     document["components"]["securitySchemes"] = {
-        "admin": {"type": "http", "scheme": "bearer"},
+        **{name: {"type": "http", "scheme": "bearer", "description": text} for name, text in bearers.items()},
         "gateway": {"type": "apiKey", "in": "header", "name": "X-VCAP-Service-Token"},
     }
     document["security"] = [{"admin": []}]
     for path, operations in document["paths"].items():
-        if refusals.surface(path) == "gateway":
-            for operation in operations.values():
+        for operation in operations.values():
+            if refusals.surface(path) == "gateway":
                 operation["security"] = [{"gateway": []}]
+            elif path.startswith("/v1/services/{service}/backends"):
+                operation["security"] = [{"admin": []}, {"binding": []}]
     return document

@@ -65,6 +65,16 @@ async def test_openapi_is_consistent(document: dict[str, Any]) -> None:
             assert "422" not in operation["responses"]
 
 
+async def test_openapi_says_what_the_token_of_a_binding_opens(document: dict[str, Any]) -> None:
+    open_to_bindings = [
+        path
+        for path, methods in document["paths"].items()
+        if all({"binding": []} in operation.get("security", ()) for operation in methods.values())
+    ]
+    backends = "/v1/services/{service}/backends"
+    assert open_to_bindings == [backends, f"{backends}/{{backend}}", f"{backends}/{{backend}}/drain"]
+
+
 async def test_openapi_knows_every_policy(document: dict[str, Any]) -> None:
     for path, method in (("/v1/services", "post"), ("/v1/services/{service}", "patch")):
         body = document["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"]

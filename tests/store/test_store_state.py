@@ -75,6 +75,24 @@ async def test_K14_everything_is_private_whatever_the_umask(tmp_path: Path) -> N
     assert mode(tmp_path / "copy") == 0o600
 
 
+async def test_K14_the_key_of_a_state_is_made_once_private_and_no_other_states(tmp_path: Path) -> None:
+    keys = {}
+    for name in ("one", "two", "one"):
+        with umask(0):
+            store = SqliteStore.open(tmp_path / name)
+            keys.setdefault(name, store.key())
+            assert store.key() == keys[name]
+            await store.close()
+        assert mode(tmp_path / name / "binding.key") == 0o600
+    assert keys["one"] != keys["two"]
+    assert min(map(len, keys.values())) >= 32
+    (tmp_path / "one" / "binding.key").chmod(0o640)
+    store = SqliteStore.open(tmp_path / "one")
+    with pytest.raises(StateUnusable, match="chmod 600"):
+        store.key()
+    await store.close()
+
+
 async def test_K14_files_that_came_back_from_a_backup_readable_are_made_private(tmp_path: Path) -> None:
     await a_state(tmp_path)
     for name in ("harbor.db", "harbor.lock"):
