@@ -67,6 +67,7 @@ class ServiceReply(Reply):
     created: float
     policy: PolicyReply
     backends: list[BackendReply]
+    bindings: list[str] = Field(description="the apps that are bound to it")
     sessions: SessionCounts
     bytes: ByteCounts
     closed: dict[str, int] = Field(description="sessions by the reason of their end")

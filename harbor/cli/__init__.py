@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from harbor.cli import backends, local, node, services, sessions
+from harbor.cli import apps, backends, local, node, services, sessions
 from harbor.cli.group import Commands
 
 __all__ = ["main"]
@@ -24,6 +24,8 @@ def main() -> None:
       harbor create-service my-port              lease a port
       harbor register my-port 10.0.0.5:8080      send its traffic there
       harbor services                            see how it is doing
+      harbor bind-service my-port web            give an app its credentials
+      harbor env web                             print them as its environment
     """
 
 
@@ -36,6 +38,10 @@ for _command in (
     services.service,
     services.update_service,
     services.delete_service,
+    apps.bind_service,
+    apps.unbind_service,
+    apps.env,
+    apps.token,
     backends.register,
     backends.deregister,
     backends.drain,

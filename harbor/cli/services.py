@@ -124,6 +124,7 @@ def service(name: str, as_json: bool, config: Path | None) -> None:
         "ended": _counts(found["closed"]),
         "dropped": _counts(found["dropped"]),
         "backends": ", ".join(f"{one['id']} ({one['state']})" for one in found["backends"]) or "none",
+        "bound to": ", ".join(found["bindings"]) or "no app",
     }
     print_fields(fields | {name: found["policy"][name] for name in FIELDS})
 
@@ -154,17 +155,19 @@ def update_service(name: str, reset: tuple[str, ...], as_json: bool, config: Pat
 
 @click.command("delete-service")
 @click.argument("name")
+@click.option("--force", is_flag=True, help="Even if apps are bound to it; they are unbound.")
 @config_option
-def delete_service(name: str, config: Path | None) -> None:
+def delete_service(name: str, force: bool, config: Path | None) -> None:
     """Give a port back.
 
     The sessions of the service end; its port rests before another service gets it.
 
     \b
-    Example:
+    Examples:
       harbor delete-service my-port
+      harbor delete-service my-port --force
     """
-    send(config, "DELETE", f"/v1/services/{segment(name)}")
+    send(config, "DELETE", f"/v1/services/{segment(name)}", query={"force": "true" if force else None})
     say(f"deleted {name}")
 
 

@@ -28,7 +28,10 @@ class ServiceWish:
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
-    """A service with its present state. ``reason`` is set while it is degraded; ``listen`` is the bound address."""
+    """A service with its present state. ``reason`` is set while it is degraded; ``listen`` is the bound address.
+
+    ``apps`` are those that are bound to it, by name.
+    """
 
     service: Service
     status: Status
@@ -37,6 +40,7 @@ class ServiceView:
     policy: Policy
     backends: tuple[BackendView, ...]
     counters: ServiceCounters
+    apps: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         service = self.service
@@ -54,6 +58,7 @@ class ServiceView:
             "created": service.created,
             "policy": policy_json(self.policy),
             "backends": [backend_json(backend) for backend in self.backends],
+            "bindings": list(self.apps),
             "sessions": {"active": self.counters.active, "opened": self.counters.opened},
             "bytes": {"in": self.counters.bytes_in, "out": self.counters.bytes_out},
             "closed": {reason.value: count for reason, count in sorted(self.counters.closed.items())},

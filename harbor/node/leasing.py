@@ -217,8 +217,8 @@ class Leasing:
 def _bound(name: str, apps: list[str]) -> Refused:
     more = f" and {len(apps) - SAID} more" if len(apps) > SAID else ""
     return Refused(
-        f"service {name} is bound to {', '.join(apps[:SAID])}{more}; unbind first, or force the deletion to unbind "
-        "what is bound",
+        f"service {name} is bound to {', '.join(apps[:SAID])}{more}; unbind them first (harbor unbind-service), or "
+        "force the deletion, which unbinds them",
         code="service_bound",
     )
 

@@ -414,6 +414,7 @@ class Node:
             policy=parts.registry.policy(service.id),
             backends=parts.registry.backends(service.id, time.monotonic(), time.time(), counters.active_by_backend),
             counters=counters,
+            apps=tuple(binding.app for binding in parts.bindings.of_service(service.id)),
         )
 
     def _backend(self, ref: str, backend_id: str) -> BackendView:
