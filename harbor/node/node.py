@@ -16,11 +16,10 @@ from typing import Any, Final
 
 import structlog
 
-from harbor import __version__
 from harbor.config import Config
 from harbor.dataplane.plane import DataPlane
 from harbor.dataplane.sockets import is_local
-from harbor.errors import Invalid, NotFound
+from harbor.errors import Invalid
 from harbor.model import (
     Address,
     BackendView,
@@ -34,8 +33,6 @@ from harbor.model import (
     ServiceWish,
     SessionQuery,
     SessionView,
-    State,
-    Status,
 )
 from harbor.model.views import session_json
 from harbor.node.apps import Apps, BindWish
@@ -47,6 +44,7 @@ from harbor.node.listeners import Listeners
 from harbor.node.locks import Locks
 from harbor.node.parts import NODE, Parts
 from harbor.node.replies import Replies
+from harbor.node.views import Views
 from harbor.policy.admission import Admission
 from harbor.policy.bindings import Bindings
 from harbor.policy.naming import shown
@@ -82,8 +80,6 @@ class Node:
         self.events = EventFeed()
         self.api_addresses: set[Address] = set()  # where this node's own API listens: never a backend
         self.outside: Callable[[], list[str]] = list  # what is wrong with platforms that this node works for
-        self._warnings = warnings
-        self._started = time.time()
         self._wake_timer: asyncio.TimerHandle | None = None
         self._store = store
         self._hurried = False
@@ -115,6 +111,7 @@ class Node:
         )
         self._backing = Backing(self._parts, resolver or Resolver())
         self._listeners = Listeners(self._plane, self._ports, self._healed)
+        self._views = Views(self._parts, self._ports, self._listeners, lambda: (*warnings, *self.outside()))
         self._apps = Apps(self._parts, self._replies)
         self._leasing = Leasing(self._parts, self._ports, self._internal, self._listeners, self._replies, self._backing)
 
@@ -187,7 +184,7 @@ class Node:
 
     async def update_service(self, ref: str, changes: Mapping[str, Any], *, actor: str) -> ServiceView:
         """Change policy fields; None means the node's default again. Live sessions stay."""
-        return self._view(await self._parts.to_the_end(self._leasing.update(ref, changes, actor)))
+        return self._views.service(await self._parts.to_the_end(self._leasing.update(ref, changes, actor)))
 
     async def delete_service(self, ref: str, *, actor: str, force: bool = False) -> None:
         """Give back a port. Errors: ``service_not_found``, ``service_bound`` unless forced, which unbinds its apps."""
@@ -195,11 +192,11 @@ class Node:
 
     def services(self) -> list[ServiceView]:
         """All services, by name."""
-        return [self._view(service) for service in self._parts.registry.services()]
+        return [self._views.service(service) for service in self._parts.registry.services()]
 
     def service(self, ref: str) -> ServiceView:
         """One service, by name or id. Errors: ``service_not_found``."""
-        return self._view(self._parts.registry.find(ref))
+        return self._views.service(self._parts.registry.find(ref))
 
     def service_id(self, ref: str) -> str:
         """The id of a service that is given by name or id. Errors: ``service_not_found``."""
@@ -281,7 +278,7 @@ class Node:
         """
         change = self._backing.put(ref, backend_id, host=host, port=port, ttl=ttl, instance=instance, actor=actor)
         created = await self._parts.to_the_end(change)
-        return self._backend(ref, backend_id), created
+        return self._views.backend(ref, backend_id), created
 
     async def remove_backend(self, ref: str, backend_id: str, *, actor: str) -> None:
         """Deregister a backend. Errors: ``backend_not_found``."""
@@ -290,7 +287,7 @@ class Node:
     async def drain_backend(self, ref: str, backend_id: str, *, actor: str) -> BackendView:
         """Give a backend no new sessions. Errors: ``backend_not_found``."""
         await self._parts.to_the_end(self._backing.drain(ref, backend_id, actor))
-        return self._backend(ref, backend_id)
+        return self._views.backend(ref, backend_id)
 
     # Sessions
 
@@ -314,63 +311,21 @@ class Node:
 
     def ports(self) -> PortsView:
         """The ports of this node: which are used, by whom, and which rest."""
-        now = time.monotonic()
-        return PortsView(
-            ranges=self.config.ports.ranges,
-            total=self._ports.total,
-            free=self._ports.free(now),
-            used={service.port: service.name for service in self._parts.registry.services()},
-            resting=self._ports.resting(now),
-            reserved=self._ports.reserved,
-            warnings=self.warnings(),
-        )
+        return self._views.ports()
 
     def describe(self) -> dict[str, Any]:
         """The node as ``GET /v1/node`` shows it."""
-        node, views = self.config.node, self.services()
-        backends = [backend for view in views for backend in view.backends]
-        descriptors = self._plane.descriptors
-        return {
-            "id": node.id,
-            "version": __version__,
-            "host": node.host,
-            "hostname": node.hostname or node.host,
-            **({"ext_host": node.ext_host} if node.ext_host else {}),
-            **({"ext_hostname": node.ext_hostname} if node.ext_hostname else {}),
-            "started": self._started,
-            "uptime": time.time() - self._started,
-            "services": len(views),
-            "degraded": [{"name": v.service.name, "reason": v.reason} for v in views if v.status is Status.DEGRADED],
-            "backends": {state.value: sum(b.state is state for b in backends) for state in State},
-            "sessions": self._plane.session_count(),
-            "limits": {"session_descriptors": descriptors.limit, "used": descriptors.used},
-            "problems": self.problems(),
-            "warnings": list(self.warnings()),
-        }
+        return self._views.describe()
 
     def warnings(self) -> tuple[str, ...]:
         """What works but is probably not meant, of the configuration and of services that it leaves out now; and what
         is wrong outside of this node.
         """
-        return (
-            *self._warnings,
-            *self.outside(),
-            *(
-                f"service {service.name} keeps port {service.port}, which ports.ranges and ports.reserved do not allow"
-                for service in self._parts.registry.services()
-                if not self._ports.is_leasable(service.port)
-            ),
-        )
+        return self._views.warnings()
 
     def problems(self) -> list[str]:
         """Why the node cannot do all of its job now; empty when it is ready."""
-        failure = self._parts.journal.failure
-        paused = self._plane.paused
-        return [
-            *(["the node is stopping"] if self._parts.stopping else []),
-            *([f"the state cannot be written: {failure}"] if failure else []),
-            *([f"{paused} port(s) wait for descriptors: RLIMIT_NOFILE is used up"] if paused else []),
-        ]
+        return self._views.problems()
 
     # What the data plane, the healer and time say
 
@@ -399,30 +354,6 @@ class Node:
         if rested:
             self._parts.journal.wake(rested)
         self._wake_timer = asyncio.get_running_loop().call_later(1.0, self._wake_ports)
-
-    # Views
-
-    def _view(self, service: Service) -> ServiceView:
-        parts = self._parts
-        reason = self._listeners.reason(service.id)
-        counters = self._plane.counters(service.id)
-        return ServiceView(
-            service=service,
-            status=Status.READY if reason is None else Status.DEGRADED,
-            reason=reason,
-            listen=parts.listen_address(service.exposure),
-            policy=parts.registry.policy(service.id),
-            backends=parts.registry.backends(service.id, time.monotonic(), time.time(), counters.active_by_backend),
-            counters=counters,
-            apps=tuple(binding.app for binding in parts.bindings.of_service(service.id)),
-        )
-
-    def _backend(self, ref: str, backend_id: str) -> BackendView:
-        view = self.service(ref)
-        for backend in view.backends:
-            if backend.id == backend_id:
-                return backend
-        raise NotFound(f"backend {backend_id} of service {view.service.name} has gone", code="backend_not_found")
 
     def _understood(self, query: SessionQuery) -> SessionQuery:
         if query.client is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from collections.abc import Iterator
@@ -27,11 +28,17 @@ class Step:
 
     service: str
     backend: str = ""
+    app: str = ""
     method: str = "POST"
 
     def ask(self, api: Api, address: Address) -> Any:
+        service = f"/v1/services/{self.service}"
         if self.method == "DELETE":
-            return api("DELETE", f"/v1/services/{self.service}")
+            return api("DELETE", f"{service}/bindings/{self.app}" if self.app else f"{service}?force=true")
+        if self.app:
+            return api(
+                "POST", f"{service}/bindings", {"app": self.app}, Idempotency_Key=f"{self.app} to {self.service}"
+            )
         if self.backend:
             return api.put(self.service, self.backend, address)
         return api.create(self.service, key=f"key of {self.service}")
@@ -42,11 +49,16 @@ RUN: Final = (
     Step("tcp-a", "b1"),
     Step("both-b"),
     Step("both-b", "b1"),
+    Step("tcp-a", app="web"),
     Step("tcp-a", "b2"),
+    Step("both-b", app="web"),
+    Step("both-b", app="web", method="DELETE"),
     Step("gone"),
+    Step("gone", app="web"),
     Step("gone", method="DELETE"),
     Step("udp-c"),
 )
+LISTENERS: Final = 5  # that the run binds, one by one: both-b has two
 
 
 def provision(api: Api, address: Address) -> tuple[list[Step], Step | None]:
@@ -63,20 +75,41 @@ def provision(api: Api, address: Address) -> tuple[list[Step], Step | None]:
 
 
 def state_after(steps: list[Step]) -> dict[str, list[str]]:
-    """What these steps make: service -> backends."""
+    """What these steps make: service -> backends, then apps."""
     found: dict[str, list[str]] = {}
     for step in steps:
-        if step.method == "DELETE":
+        if step.method == "DELETE" and step.app:
+            found[step.service].remove(step.app)
+        elif step.method == "DELETE":
             del found[step.service]
         elif step.backend:
-            found[step.service].append(step.backend)
+            found[step.service] = sorted([*found[step.service], step.backend])
+        elif step.app:
+            found[step.service].append(step.app)
         else:
             found[step.service] = []
     return found
 
 
 def present(daemon: Daemon) -> dict[str, list[str]]:
-    return {name: [b["id"] for b in body["backends"]] for name, body in daemon.api.services().items()}
+    return {
+        name: [*(b["id"] for b in body["backends"]), *body["bindings"]] for name, body in daemon.api.services().items()
+    }
+
+
+def check_bindings(daemon: Daemon) -> None:
+    """The environment of the app is what its bindings say, and each binding has its token."""
+    api = daemon.api
+    bound = [name for name, body in api.services().items() if body["bindings"]]
+    environment = api("GET", "/v1/apps/web/env")
+    if not bound:
+        assert environment.status == 404
+        return
+    assert sorted(json.loads(environment.body["STACKATO_SERVICES"])) == bound
+    for name in bound:
+        token = api("GET", f"/v1/services/{name}/bindings/web").body["token"]
+        again = Step(name, app="web").ask(api, Address("", 0))
+        assert (again.status, again.body["token"]) == (201, token)
 
 
 def check_listeners(daemon: Daemon, ports: range) -> None:
@@ -106,10 +139,12 @@ def kills(serve: Serve, ports: range, address: Address, call: str) -> Iterator[i
         found = present(daemon)
         assert found in (state_after(done), state_after([*done, lost])), f"{call} {when}: {done}, then {lost}"
         check_listeners(daemon, ports)
+        check_bindings(daemon)
         before = by_name(daemon.api.services(), "port")
         again = lost.ask(daemon.api, address)
         if lost.method == "DELETE":
-            assert again.status == (204 if lost.service in found else 404)
+            undone = lost.service not in found or (lost.app and lost.app not in found[lost.service])
+            assert again.status == (404 if undone else 204)
         else:
             assert again.status in (200, 201)
         assert present(daemon) == state_after([*done, lost])
@@ -118,6 +153,7 @@ def kills(serve: Serve, ports: range, address: Address, call: str) -> Iterator[i
             name: port for name, port in before.items() if name in after
         }
         check_listeners(daemon, ports)
+        check_bindings(daemon)
         daemon.stop()
         assert open_ports(ports) == {}
         shutil.rmtree(daemon.state)
@@ -126,7 +162,7 @@ def kills(serve: Serve, ports: range, address: Address, call: str) -> Iterator[i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("call", "least"), [("fdatasync", len(RUN)), ("bind", len(RUN) - 3)])
+@pytest.mark.parametrize(("call", "least"), [("fdatasync", len(RUN)), ("bind", LISTENERS)])
 def test_G03_G04_killed_at_any_step_it_keeps_what_it_acknowledged_and_a_retry_completes_the_rest(
     serve: Serve, backend: MakeBackend, ports: range, call: str, least: int
 ) -> None:
@@ -150,5 +186,6 @@ def test_G04_a_restart_after_kill_9_binds_the_same_ports_and_serves_at_once(
         for key in ("id", "port", "int_port", "created", "policy", "exposure"):
             assert by_name(after, key) == by_name(before, key)
         check_listeners(daemon, ports)
+        check_bindings(daemon)
         answer = daemon.api.create("tcp-a", key="key of tcp-a")
         assert (answer.status, answer.body["port"]) == (201, before["tcp-a"]["port"])
