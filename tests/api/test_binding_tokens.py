@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def operations() -> list[tuple[str, str]]:
     """All that the API can do, on the services that the tests make."""
     values = {"service": "mine", "backend": "one", "app": "app-of-mine", "session": "1"}
     return [
-        (method, route.path.format(**values))  # type: ignore[attr-defined]
+        (method, re.sub(r"{(\w+)}", lambda name: values.get(name[1], "x"), route.path))  # type: ignore[attr-defined]
         for router in ROUTERS
         for route in router.routes
         for method in sorted(route.methods)  # type: ignore[attr-defined]
@@ -93,8 +94,11 @@ OWN = {
 async def test_K03_nothing_else_is_open_to_a_tenant(api: Api, mine: Tenant, method: str, path: str) -> None:
     before = [view.as_json() for view in api.node.services()]
     answer = await mine(method, path, {"app": "x"} if method in ("POST", "PUT", "PATCH") else None)
-    assert (answer.status, answer.code) == (403, "token_scope")
-    assert f"/v1/services/{mine.service_id}/backends" in answer.body["detail"]
+    if path.startswith("/v1/") or path == "/metrics":
+        assert (answer.status, answer.code) == (403, "token_scope")
+        assert f"/v1/services/{mine.service_id}/backends" in answer.body["detail"]
+    else:  # platforms have credentials of their own
+        assert answer.status in (401, 404)
     assert [view.as_json() for view in api.node.services()] == before
 
 
