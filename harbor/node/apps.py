@@ -123,8 +123,11 @@ class Apps:
         await self._parts.journal.commit(event, SaveBinding(binding), *([reply] if reply else []))
 
     def _with_token(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A reply that is stored without its token, with it."""
-        return {**body, "token": self._tokens.token(body["id"], body["service_id"], body["created"])}
+        """A reply that is stored without its token, with it; also the reply of a binding that is no more."""
+        token = self._tokens.token(body["id"], body["service_id"], body["created"])
+        binding = self._parts.bindings.get(body["id"])
+        lost = binding is not None and not is_token_of(token, binding.token_digest)
+        return dict(body) if lost else {**body, "token": token}
 
     def _token(self, binding: Binding) -> str | None:
         token = self._tokens.token(binding.id, binding.service_id, binding.created)
@@ -137,13 +140,16 @@ def unbound_event(feed: EventFeed, actor: str, service: str, binding: Binding) -
     return feed.draft("app.unbound", actor, message, service, app=binding.app, binding=binding.id)
 
 
-def check_actor(parts: Parts, actor: str) -> None:
-    """Return unless the actor is a binding that is no more: its request was let in before, and came too late.
+def check_actor(parts: Parts, actor: str, service_id: str) -> None:
+    """Return unless the actor is a binding that is no more, or not of this service: its request was let in before, and
+    came too late.
 
     Errors: ``Unauthorized`` (``token_revoked``).
     """
-    if actor.startswith(ACTOR) and parts.bindings.get(actor.removeprefix(ACTOR)) is None:
-        raise _revoked()
+    if actor.startswith(ACTOR):
+        binding = parts.bindings.get(actor.removeprefix(ACTOR))
+        if binding is None or binding.service_id != service_id:
+            raise _revoked()
 
 
 def _revoked() -> Unauthorized:

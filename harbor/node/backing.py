@@ -48,7 +48,7 @@ class Backing:
         backend = _checked(backend_id, host, port, ttl, instance)
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id):
-            check_actor(parts, actor)
+            check_actor(parts, actor, known.id)
             service = parts.registry.find(known.id)
             row = parts.registry.plan(service.id, backend)
             address = position = None
@@ -74,7 +74,7 @@ class Backing:
         parts = self._parts
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id):
-            check_actor(parts, actor)
+            check_actor(parts, actor, known.id)
             service = parts.registry.find(known.id)
             if parts.registry.known(service.id, backend_id) is None:
                 raise _no_backend(service.name, backend_id)
@@ -89,7 +89,7 @@ class Backing:
         parts = self._parts
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id):
-            check_actor(parts, actor)
+            check_actor(parts, actor, known.id)
             service = parts.registry.find(known.id)
             row = parts.registry.row(service.id, backend_id)
             if row is None:

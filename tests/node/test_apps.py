@@ -65,12 +65,13 @@ def test_K11_no_token_is_stored(start: Start) -> None:
 def test_a_token_made_with_a_lost_key_stays_valid_but_cannot_be_shown(start: Start) -> None:
     node = start()
     node.create("my-port")
-    token = node.bind("my-port", "web")["token"]
+    token = node.bind("my-port", "web", key="once")["token"]
     node.close()
     (node.config.state_dir / "binding.key").unlink()
     node = start()
     view = node.call(lambda: node.node.binding("my-port", "web"))
     assert "token" not in view.with_token()
+    assert "token" not in node.bind("my-port", "web", key="once")  # rather none than one that does not work
     assert node.call(lambda: node.node.binding_of_token(token)) == view.binding
 
 
@@ -134,6 +135,20 @@ def test_an_app_that_is_unbound_from_its_last_service_is_gone(node: RunningNode)
             ask()
         assert caught.value.code == code
     assert node.bind("my-port", "web")["token"] != bound["token"]
+
+
+def test_K03_an_id_that_a_platform_uses_again_does_not_let_in_what_the_old_binding_asked_for(node: RunningNode) -> None:
+    node.create("my-port")
+    node.create("other")
+    old = node.bind("my-port", "web", binding_id="theirs")
+    node.unbind("my-port", "web")
+    new = node.bind("other", "web", binding_id="theirs")
+    assert new["token"] != old["token"]
+    put = node.node.put_backend("my-port", "b", host="127.0.0.1", port=1, actor="binding:theirs")
+    with pytest.raises(HarborError) as caught:
+        node.wait(put)
+    assert caught.value.code == "token_revoked"
+    assert node.backends("my-port") == {}
 
 
 def test_a_bound_service_is_deleted_by_force_only_and_takes_its_bindings_along(start: Start) -> None:
