@@ -104,12 +104,11 @@ class Registration:
 
     async def _fetch_handles(self) -> None:
         handles = await self._handles()
-        held = self._held()
-        self._standing.reconcile(handles, held)
-        unlisted = self._standing.unlisted(held)
+        self._standing.reconcile(handles, self._held())
+        lost, unlisted = self._standing.lost, self._standing.unlisted
         log.info("gateway.open", handles=len(handles))
-        if self._standing.lost or unlisted:
-            log.warning("gateway.handles_differ", lost=list(self._standing.lost), unlisted=unlisted)
+        if lost or unlisted:
+            log.warning("gateway.handles_differ", lost=list(lost), unlisted=list(unlisted.values()))
 
     async def _handles(self) -> list[Any]:
         for failures in count():

@@ -16,7 +16,7 @@ import structlog
 import uvloop
 
 from harbor import __version__
-from harbor.api.gateway.holdings import held
+from harbor.api.gateway.holdings import held, holds
 from harbor.api.listening import tcp_listener, unix_listener
 from harbor.api.server import ApiServer
 from harbor.api.tokens import AdminToken
@@ -136,7 +136,7 @@ def _registration(node: Node, config: Config, api: ApiServer) -> Registration | 
         return None
     from harbor.daemon.registration import register  # brings an HTTP client, which few nodes need
 
-    node.outside = lambda: api.standing.warnings(held(node))
+    node.outside = lambda: api.standing.warnings(lambda handle: holds(node, handle))
     return register(gateway, api.standing, gateway.url or api.url_from(config.node.host), lambda: held(node))
 
 

@@ -6,12 +6,17 @@ It is believed in nothing: whatever it answers, or does not, costs bounded time 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
+import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from harbor.policy.naming import shown
 
@@ -25,6 +30,47 @@ class CloudControllerFailed(Exception):
     """A request did not do what it should; says why."""
 
 
+class Lookup(AbstractResolver):
+    """Looks names up in threads that nobody waits for: a name server that is silent must not hold up the end of the
+    process, as it does in the loop's own threads.
+    """
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[Any] = loop.create_future()
+
+        def look() -> None:
+            try:
+                answer = partial(_settle, found, socket.getaddrinfo(host, port, family, socket.SOCK_STREAM), None)
+            except OSError as error:
+                answer = partial(_settle, found, None, error)
+            try:
+                loop.call_soon_threadsafe(answer)
+            except RuntimeError:  # the loop has ended meanwhile
+                pass
+
+        threading.Thread(target=look, name="lookup", daemon=True).start()
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(hostname=host, host=str(place[0]), port=port, family=kind, proto=protocol, flags=flags)
+            for kind, _, protocol, _, place in await found
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def _settle(found: asyncio.Future[Any], answer: Any, error: OSError | None) -> None:
+    if found.done():  # whoever asked has given up
+        return
+    if error is None:
+        found.set_result(answer)
+    else:
+        found.set_exception(error)
+
+
 class CloudController:
     """The one at ``url``. Made inside a running event loop. Closing: ``close`` ends its connections."""
 
@@ -33,6 +79,7 @@ class CloudController:
         self._session = aiohttp.ClientSession(
             headers={TOKEN_HEADER: token, "Accept": "application/json", "Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=patience, sock_connect=CONNECT_TIMEOUT),
+            connector=aiohttp.TCPConnector(resolver=Lookup()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # a few bytes could unfold to any size
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -178,3 +180,38 @@ async def test_ten_thousand_handles_fit(cloud: Cloud, client: CloudController) -
     cloud.handles = {str(number): handle | {"service_id": f"{number:036}"} for number in range(10_000)}
     assert len(json.dumps(list(cloud.handles.values()))) < MOST_BYTES
     assert len(await client.handles(LABEL)) == 10_000
+
+
+async def test_a_name_that_nobody_knows_is_a_failure() -> None:
+    client = CloudController("http://nowhere.invalid", TOKEN)
+    try:
+        assert (await failure(client)).startswith("http://nowhere.invalid: ")
+    finally:
+        await client.close()
+
+
+async def test_one_is_reached_by_its_name(cloud: Cloud) -> None:
+    client = CloudController(cloud.url.replace("127.0.0.1", "localhost"), TOKEN)
+    try:
+        assert await client.handles(LABEL) == []
+    finally:
+        await client.close()
+
+
+async def test_a_name_server_that_is_silent_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of the event loop are waited for when the process ends; the one that looks a name up must not be."""
+    silent = threading.Event()
+
+    def hang(*_: object) -> None:
+        silent.wait(20)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    client = CloudController("http://api.example.com", TOKEN, patience=0.1)
+    try:
+        assert "did not answer in time" in await failure(client)
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "lookup"]
+        assert thread.daemon
+    finally:
+        silent.set()
+        await client.close()
+    thread.join(20)

@@ -23,6 +23,14 @@ def held(node: Node) -> dict[str, str]:
     return found
 
 
+def holds(node: Node, handle_id: str) -> bool:
+    """Whether there is such a service or binding at all."""
+    try:
+        return node.service_id(handle_id) == handle_id
+    except NotFound:
+        return node.find_binding(handle_id) is not None
+
+
 def configuration(node: Node, service_id: str) -> Service:
     """The service of this id. Errors: ``NotFound`` (``service_not_found``)."""
     try:

@@ -7,7 +7,7 @@ administrator and not touched: a cloud controller that lost its database must no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from harbor.errors import Refused
@@ -24,7 +24,7 @@ class Standing:
         self._node_id = node_id
         self._troubles: dict[str, str] = {}  # what is tried -> why it fails
         self._lost: dict[str, None] = {}
-        self._unlisted: frozenset[str] = frozenset()
+        self._unlisted: dict[str, str] = {}
 
     def check(self) -> None:
         """Return once the handles are fetched. Errors: ``Refused`` (``handles_missing``)."""
@@ -43,12 +43,11 @@ class Standing:
         """The same, and it works."""
         self._troubles.pop(what, None)
 
-    def reconcile(self, handles: Sequence[Any], held: Iterable[str]) -> None:
-        """Compare the cloud controller's handles with the ids that this node holds for it, and open the gateway."""
+    def reconcile(self, handles: Sequence[Any], held: Mapping[str, str]) -> None:
+        """Compare the cloud controller's handles with what this node holds for it (id -> description), and open."""
         listed = frozenset(self._ids(handles))
-        ours = frozenset(held)
-        self._lost = dict.fromkeys(sorted(listed - ours))
-        self._unlisted = ours - listed
+        self._lost = dict.fromkeys(sorted(listed - held.keys()))
+        self._unlisted = {handle: held[handle] for handle in held if handle not in listed}
         self.waiting = False
 
     def _ids(self, handles: Sequence[Any]) -> Iterator[str]:
@@ -69,24 +68,25 @@ class Standing:
         """Handles that the cloud controller lists and this node does not have."""
         return tuple(self._lost)
 
-    def unlisted(self, held: Mapping[str, str]) -> list[str]:
-        """Of what this node holds for the cloud controller (id -> description), that which it did not list."""
-        return [description for handle, description in held.items() if handle in self._unlisted]
+    @property
+    def unlisted(self) -> Mapping[str, str]:
+        """What this node had for the cloud controller and that did not list: id -> description."""
+        return self._unlisted
 
     def remarks(self) -> list[str]:
         """What is wrong, without a name or an address: anybody may read it."""
         waiting = ["the gateway waits for the handles of its cloud controller"] if self.waiting else []
         return waiting + [f"the gateway cannot {what}" for what in sorted(self._troubles)]
 
-    def warnings(self, held: Mapping[str, str]) -> list[str]:
-        """What is wrong, for the administrator."""
+    def warnings(self, holds: Callable[[str], bool]) -> list[str]:
+        """What is wrong, for the administrator; ``holds`` tells which ids this node has by now."""
         found = [f"gateway: cannot {what}: {why}" for what, why in sorted(self._troubles.items())]
         if self._lost:
             found.append(
                 f"gateway: the cloud controller lists {_some(self.lost)}, which this node does not have; "
                 "whoever uses them there has no port; unbind and delete them there"
             )
-        unlisted = self.unlisted(held)
+        unlisted = [what for handle, what in self._unlisted.items() if holds(handle)]
         if unlisted:
             found.append(
                 f"gateway: the cloud controller does not list {_some(unlisted)}; "
