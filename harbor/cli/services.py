@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from harbor.cli import stackato
 from harbor.cli.client import pages, segment, send
 from harbor.cli.options import config_option, given, json_option, policy_options
-from harbor.cli.output import address, print_fields, print_json, print_table, say, size
+from harbor.cli.output import print_json, say
 from harbor.model.policy import FIELDS
 
 
@@ -58,6 +59,8 @@ def create_service(
     if as_json:
         print_json(made)
         return
+    if len(words) == 2:
+        stackato.print_created()
     say(f"created {made['name']}: {made['protocol']} port {made['port']}, {made['exposure']}")
     if made["status"] != "ready":
         say(f"its port is not open yet: {made.get('reason')}")
@@ -69,6 +72,8 @@ def create_service(
 def services(as_json: bool, config: Path | None) -> None:
     """List the services of the node.
 
+    Below what can be had stands what there is, in the tables of the stackato client.
+
     \b
     Examples:
       harbor services
@@ -78,20 +83,7 @@ def services(as_json: bool, config: Path | None) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [
-        (
-            service["name"],
-            service["protocol"],
-            service["port"],
-            service["exposure"],
-            _status(service),
-            _up(service["backends"]),
-            service["sessions"]["active"],
-        )
-        for service in found
-    ]
-    headings = ("name", "protocol", "port", "exposure", "status", "backends up", "sessions")
-    print_table(headings, rows, "no services yet; harbor create-service NAME makes one")
+    stackato.print_services(found)
 
 
 @click.command()
@@ -101,6 +93,8 @@ def services(as_json: bool, config: Path | None) -> None:
 def service(name: str, as_json: bool, config: Path | None) -> None:
     """Show one service, by name or id.
 
+    Its credentials, what it is doing, and its policy, in the table of the stackato client.
+
     \b
     Example:
       harbor service my-port
@@ -109,24 +103,7 @@ def service(name: str, as_json: bool, config: Path | None) -> None:
     if as_json:
         print_json(found)
         return
-    fields = {
-        "name": found["name"],
-        "id": found["id"],
-        "status": _status(found),
-        "protocol": found["protocol"],
-        "listens on": address(found["listen"], found["port"]),
-        "int_port": found["int_port"],
-        "exposure": found["exposure"],
-        "tls": found["tls"],
-        "plan": found["plan"] or "-",
-        "sessions": f"{found['sessions']['active']} now, {found['sessions']['opened']} opened",
-        "traffic": f"{size(found['bytes']['in'])} in, {size(found['bytes']['out'])} out",
-        "ended": _counts(found["closed"]),
-        "dropped": _counts(found["dropped"]),
-        "backends": ", ".join(f"{one['id']} ({one['state']})" for one in found["backends"]) or "none",
-        "bound to": ", ".join(found["bindings"]) or "no app",
-    }
-    print_fields(fields | {name: found["policy"][name] for name in FIELDS})
+    stackato.print_service(found, send(config, "GET", "/v1/node").body)
 
 
 @click.command("update-service")
@@ -169,16 +146,3 @@ def delete_service(name: str, force: bool, config: Path | None) -> None:
     """
     send(config, "DELETE", f"/v1/services/{segment(name)}", query={"force": "true" if force else None})
     say(f"deleted {name}")
-
-
-def _status(service: dict[str, Any]) -> str:
-    reason = service.get("reason")
-    return service["status"] if reason is None else f"{service['status']}: {reason}"
-
-
-def _up(backends: list[dict[str, Any]]) -> str:
-    return f"{sum(backend['state'] == 'up' for backend in backends)}/{len(backends)}"
-
-
-def _counts(counted: dict[str, int]) -> str:
-    return ", ".join(f"{count} {word}" for word, count in counted.items() if count) or "none"

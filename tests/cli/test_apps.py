@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from cli.conftest import COMMAND, Shell
+from cli.test_services import cells
 
 
 async def test_an_app_from_its_first_binding_to_its_last(harbor: Shell) -> None:
@@ -27,7 +28,7 @@ async def test_an_app_from_its_first_binding_to_its_last(harbor: Shell) -> None:
         "its variables: harbor env web; its token: harbor token my-port web",
     ]
     shown = await harbor("service", "my-port")
-    assert "bound to                  web\n" in shown.out
+    assert ["apps", "web"] in cells(shown.out)
     assert (await harbor("service", "my-port", "--json")).json["bindings"] == ["web"]
 
     refused = await harbor("delete-service", "my-port")
