@@ -39,7 +39,7 @@ def print_services(services: Sequence[Mapping[str, Any]]) -> None:
     if not services:
         click.echo("none yet; harbor create-service harbor NAME makes one")
         return
-    headings = ("Name", "Service", "Protocol", "Port", "Exposure", "Status", "Backends up", "Sessions")
+    headings = ("Name", "Service", "Protocol", "Port", "Exposure", "Status", "Up", "Sessions")
     print_framed(headings, [_provisioned(service) for service in services])
     for service in [service for service in services if service.get("reason") is not None]:
         click.echo(clean(f"{service['name']} is {service['status']}: {service['reason']}"))

@@ -44,7 +44,7 @@ class Lookup(AbstractResolver):
         def look() -> None:
             try:
                 answer = partial(_settle, found, socket.getaddrinfo(host, port, family, socket.SOCK_STREAM), None)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:  # not found; or no name at all, by the rules of IDNA
                 answer = partial(_settle, found, None, error)
             try:
                 loop.call_soon_threadsafe(answer)
@@ -62,7 +62,7 @@ class Lookup(AbstractResolver):
         """Nothing to close."""
 
 
-def _settle(found: asyncio.Future[Any], answer: Any, error: OSError | None) -> None:
+def _settle(found: asyncio.Future[Any], answer: Any, error: Exception | None) -> None:
     if found.done():  # whoever asked has given up
         return
     if error is None:

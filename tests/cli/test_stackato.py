@@ -36,7 +36,7 @@ async def test_services_stand_below_what_can_be_had(harbor: Shell) -> None:
     some = await harbor("services")
     assert some.out.startswith(SYSTEM)
     headings, row = cells(some.out.removeprefix(SYSTEM))
-    assert headings == ["Name", "Service", "Protocol", "Port", "Exposure", "Status", "Backends up", "Sessions"]
+    assert headings == ["Name", "Service", "Protocol", "Port", "Exposure", "Status", "Up", "Sessions"]
     assert row == ["udp-x", "harbor", "udp", port, "private", "ready", "0/0", "0"]
 
 

@@ -182,10 +182,11 @@ async def test_ten_thousand_handles_fit(cloud: Cloud, client: CloudController) -
     assert len(await client.handles(LABEL)) == 10_000
 
 
-async def test_a_name_that_nobody_knows_is_a_failure() -> None:
-    client = CloudController("http://nowhere.invalid", TOKEN)
+@pytest.mark.parametrize("name", ["nowhere.invalid", "x" * 64, "a..b"])
+async def test_a_name_that_nobody_knows_or_that_is_none_is_a_failure(name: str) -> None:
+    client = CloudController(f"http://{name}", TOKEN)
     try:
-        assert (await failure(client)).startswith("http://nowhere.invalid: ")
+        assert (await failure(client)).startswith(f"http://{name}: ")
     finally:
         await client.close()
 
