@@ -19,7 +19,7 @@ LAYERS = (
     ("harbor.errors",),
     ("harbor.model",),
     ("harbor.config",),
-    ("harbor.policy",),
+    ("harbor.policy", "harbor.client"),
     ("harbor.dataplane", "harbor.store", "harbor.sources", "harbor.health"),
     ("harbor.node",),
     ("harbor.api",),
@@ -33,7 +33,10 @@ LAYERS = (
 ONLY = {
     "harbor.policy": {"harbor.errors", "harbor.model"},
     "harbor.dataplane": {"harbor.errors", "harbor.model", "harbor.policy"},
-    "harbor.cli": {"harbor", "harbor.errors", "harbor.model", "harbor.config", "harbor.daemon"}
+    # What asks a node over HTTP may know nothing of how one is made.
+    "harbor.client": {"harbor.errors", "harbor.config"},
+    "harbor.runner": {"harbor", "harbor.errors", "harbor.model", "harbor.config", "harbor.policy", "harbor.client"},
+    "harbor.cli": {"harbor", "harbor.errors", "harbor.model", "harbor.config", "harbor.client", "harbor.daemon"}
     | {"harbor.runner", "harbor.demo"},
 }
 

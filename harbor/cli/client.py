@@ -1,62 +1,19 @@
-"""Requests to a node: over its Unix socket, or to ``HARBOR_URL`` with ``HARBOR_TOKEN``."""
+"""How commands ask a node: one request, one answer; what goes wrong is a ``Failed`` in the node's own words."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, Final
 
 from harbor.cli.group import Failed
+from harbor.client import Client, Place, Reply, place, segment, with_query
+from harbor.errors import HarborError
 
-if TYPE_CHECKING:
-    import aiohttp
+__all__ = ["follow", "pages", "segment", "send", "with_query"]
 
-SOCKET: Final = "harbor.sock"
 PAGE: Final = 200  # building one page must not hold up the data path; ten milliseconds do not
-ANSWER_TIMEOUT: Final = 60.0  # seconds; a change waits for the disk, nothing takes this long
-CONNECT_TIMEOUT: Final = 10.0
-LONGEST_LINE: Final = 1024 * 1024  # of the event feed
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a node answers: at a URL, or on a Unix socket."""
-
-    url: str
-    socket: Path | None = None
-    token: str | None = field(default=None, repr=False)
-
-    def __str__(self) -> str:
-        return self.url if self.socket is None else str(self.socket)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer that is not a refusal."""
-
-    status: int
-    body: Any
-    following: str | None  # path and query of the next page
-    replayed: bool
-
-
-def place(config: Path | None) -> Place:
-    """The node that is meant: an explicit configuration wins, then HARBOR_URL, then the usual configuration.
-
-    Errors: ``Failed`` if the URL is none or the configuration cannot be read.
-    """
-    url = os.environ.get("HARBOR_URL", "")
-    if url and config is None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            raise Failed(f"HARBOR_URL: {url} is not like http://127.0.0.1:7070 or https://harbor.example:7070")
-        return Place(url.rstrip("/"), token=os.environ.get("HARBOR_TOKEN"))
-    return Place("http://harbor", socket=_state_dir(config) / SOCKET)
 
 
 def send(
@@ -75,7 +32,8 @@ def send(
     """
     import asyncio
 
-    return asyncio.run(_send(place(config), method, with_query(path, query), body, headers or {}, tries))
+    with failing():
+        return asyncio.run(_send(place(config), method, with_query(path, query), body, headers, tries))
 
 
 def pages(config: Path | None, path: str, query: Mapping[str, object] | None = None) -> Iterator[Any]:
@@ -87,130 +45,25 @@ def pages(config: Path | None, path: str, query: Mapping[str, object] | None = N
         following = reply.following
 
 
-def with_query(path: str, query: Mapping[str, object] | None) -> str:
-    """The path with those parameters that are not None."""
-    present = {name: value for name, value in (query or {}).items() if value is not None}
-    return f"{path}?{urlencode(present)}" if present else path
-
-
-def segment(text: str) -> str:
-    """A name as one part of a path, whatever it holds."""
-    return quote(text, safe="").replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
-
-
 async def follow(config: Path | None, path: str, query: Mapping[str, object]) -> AsyncGenerator[Any, None]:
     """The events of a feed as they come. Errors: ``Failed``; also when the node ends the feed."""
-    where = place(config)
-    headers = {"Accept": "text/event-stream"}
-    with _told(where):
-        async with (
-            _session(where, None) as session,
-            session.get(_url(where, with_query(path, query)), headers=headers) as answer,
-        ):
-            await _read(answer, where)
-            async for line in answer.content:
-                if line.startswith(b"data: "):
-                    yield json.loads(line[6:])
-    raise Failed(f"{where} ended the feed; the node has stopped, or events came faster than they were read")
-
-
-async def _send(where: Place, method: str, target: str, body: Any, headers: Mapping[str, str], tries: int) -> Reply:
-    import aiohttp
-
-    content = None if body is None else json.dumps(body).encode()
-    sent = {**headers, **({} if content is None else {"Content-Type": "application/json"})}
-    with _told(where):
-        while True:
-            tries -= 1
-            try:
-                async with (
-                    _session(where, ANSWER_TIMEOUT) as session,
-                    session.request(method, _url(where, target), data=content, headers=sent) as answer,
-                ):
-                    return await _read(answer, where)
-            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
-                if tries <= 0:
-                    raise
-
-
-def _session(where: Place, timeout: float | None) -> aiohttp.ClientSession:
-    import aiohttp
-
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector() if where.socket is None else aiohttp.UnixConnector(str(where.socket)),
-        headers={} if where.token is None else {"Authorization": f"Bearer {where.token}"},
-        timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT),
-        read_bufsize=LONGEST_LINE,
-    )
+    with failing():
+        async with Client(place(config), timeout=None) as client:
+            async for event in client.follow(with_query(path, query)):
+                yield event
 
 
 @contextmanager
-def _told(where: Place) -> Iterator[None]:
-    """Whatever goes wrong on the way becomes a ``Failed`` that names the place that was tried."""
-    import aiohttp
-
+def failing() -> Iterator[None]:
+    """What Harbor raises on purpose ends the command with its message."""
     try:
         yield
-    except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError) as exc:
-        raise Failed(_unreached(where, exc)) from exc
+    except HarborError as exc:
+        raise Failed(exc.message) from exc
 
 
-def _url(where: Place, target: str) -> Any:
-    from yarl import URL
-
-    return URL(where.url + target, encoded=True)
-
-
-async def _read(answer: aiohttp.ClientResponse, where: Place) -> Reply:
-    kind = answer.content_type
-    if answer.status >= 400:
-        body = json.loads(await answer.text()) if kind == "application/problem+json" else None
-        raise Failed(_refusal(where, answer.status, body))
-    if kind == "text/event-stream":
-        return Reply(answer.status, None, None, False)
-    text = await answer.text()
-    if text and kind != "application/json":
-        raise Failed(f"{where} does not answer like a Harbor node; is HARBOR_URL the address of its API?")
-    following = answer.headers.get("Link", "").partition("<")[2].partition(">")[0] or None
-    replayed = "Idempotency-Replayed" in answer.headers
-    return Reply(answer.status, json.loads(text) if text else None, following, replayed)
-
-
-def _refusal(where: Place, status: int, body: Any) -> str:
-    if not isinstance(body, dict):
-        return f"{where} answered {status} without a reason; is HARBOR_URL the address of a node's API?"
-    detail = str(body.get("detail", "refused without a reason"))
-    if status == 401:
-        return f"{detail} (HARBOR_TOKEN is {'not set' if where.token is None else 'set'})"
-    return detail
-
-
-def _unreached(where: Place, exc: Exception) -> str:
-    elsewhere = "for a node elsewhere set HARBOR_URL and HARBOR_TOKEN"
-    cause = getattr(exc, "os_error", exc)
-    if where.socket is not None:
-        if isinstance(cause, PermissionError):
-            return f"{where} is open to the node's own user only; become that user, or set HARBOR_URL and HARBOR_TOKEN"
-        if isinstance(cause, FileNotFoundError):
-            return f"no node at {where}: there is no such socket; start one with harbor serve, or {elsewhere}"
-        return f"no node answers at {where} ({_words(cause)}); start one with harbor serve, or {elsewhere}"
-    return f"no node answers at {where} ({_words(cause)}); is it running, and is HARBOR_URL right?"
-
-
-def _words(cause: Exception) -> str:
-    if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    if isinstance(cause, OSError) and cause.strerror:
-        return os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
-    return str(cause) or type(cause).__name__
-
-
-def _state_dir(config: Path | None) -> Path:
-    from harbor.config import load
-    from harbor.errors import ConfigInvalid
-
-    try:
-        return load(config, os.environ).state_dir
-    except ConfigInvalid as exc:
-        more = f" (and {len(exc.problems) - 1} more)" if len(exc.problems) > 1 else ""
-        raise Failed(f"{exc.problems[0]}{more}") from exc
+async def _send(
+    where: Place, method: str, target: str, body: Any, headers: Mapping[str, str] | None, tries: int
+) -> Reply:
+    async with Client(where) as client:
+        return await client.send(method, target, body, headers, tries)
