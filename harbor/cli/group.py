@@ -17,7 +17,9 @@ PIPE_CLOSED: Final = 141  # 128 + SIGPIPE
 class Failed(click.ClickException):
     """The command was understood and could not be done."""
 
-    exit_code = 1
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         click.echo(f"harbor: {clean(self.message)}", file=file or sys.stderr)

@@ -15,6 +15,7 @@ PACKAGES: Final = {
     "ip": "iproute2",
     "nc": "netcat-openbsd",
     "nft": "nftables",
+    "node": "nodejs",
     "redis-benchmark": "redis-tools",
     "redis-cli": "redis-tools",
     "ssh": "openssh-client",
