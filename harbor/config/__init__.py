@@ -5,7 +5,7 @@
 
 from harbor.config.checks import check
 from harbor.config.loading import find, load, parse
-from harbor.config.settings import Api, Backends, Broker, Config, Defaults, Gateway, ListenOn, Log, Node, Ports
+from harbor.config.settings import Api, Backends, Broker, Config, Defaults, Gateway, ListenOn, Log, Node, Ports, Quota
 
 __all__ = [
     "Api",
@@ -18,6 +18,7 @@ __all__ = [
     "Log",
     "Node",
     "Ports",
+    "Quota",
     "check",
     "find",
     "load",

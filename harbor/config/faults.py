@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -108,16 +108,23 @@ def _annotation(loc: Loc) -> Any:
     """What the model declares at ``loc``; None where it declares nothing."""
     kind: Any = Config
     for step in loc:
-        kind = next((part for part in (kind, *get_args(kind)) if _is_section(part)), None)
-        if kind is None or step not in kind.model_fields:
+        section = next((part for part in _parts(kind) if _is_section(part)), None)
+        if section is None or (isinstance(step, str) and step not in section.model_fields):
             return None
-        kind = kind.model_fields[step].annotation
+        if isinstance(step, str):
+            kind = section.model_fields[step].annotation
     return kind
 
 
+def _parts(kind: Any) -> Iterator[Any]:
+    """The type, and those that it is made of: members of a union, entries of a list."""
+    yield kind
+    for part in get_args(kind):
+        yield from _parts(part)
+
+
 def _section(loc: Loc) -> type[BaseModel] | None:
-    kind = _annotation(loc)
-    return next((part for part in (kind, *get_args(kind)) if _is_section(part)), None)
+    return next((part for part in _parts(_annotation(loc)) if _is_section(part)), None)
 
 
 def _keys_of(section: type[BaseModel] | None) -> list[str]:
@@ -129,4 +136,4 @@ def _is_section(kind: Any) -> bool:
 
 
 def _is_secret(loc: Loc) -> bool:
-    return _annotation(loc) is SecretStr
+    return SecretStr in _parts(_annotation(loc))

@@ -74,6 +74,8 @@ def _kind(key: dict[str, Any]) -> str:
         return _kind(next(choice for choice in key["anyOf"] if choice["type"] != "null"))
     if key["type"] == "array":
         return f"list of {_kind(key['items'])}"
+    if key["type"] == "object":
+        return f"{{{', '.join(key['properties'])}}}"
     if isinstance(key["type"], list):
         return " or ".join(_KINDS[kind] for kind in key["type"])
     bounds = f", {key['minimum']:g} to {key['maximum']:.8g}" if "minimum" in key else ""

@@ -47,6 +47,8 @@ HeaderSecret = Annotated[SecretStr, Field(min_length=1), AfterValidator(values.h
 
 _LONGEST_QUARANTINE: Final = 86_400  # a day; clients that still retry after that are nobody's surprise
 _LONGEST_INTERVAL: Final = 3600.0  # an hour; a cloud controller forgets a gateway that is silent for long
+_MOST_CREDENTIALS: Final = 16  # every request is compared with each of them; a rotation needs two
+_MOST_QUOTAS: Final = 4096  # a platform with more organisations than that sets them by *
 _MOST_RANGES: Final = 64  # more is a list of single ports, which `reserved` says better
 
 
@@ -175,11 +177,81 @@ class Api(Section):
         return self
 
 
+class Credential(Section):
+    """A user name and its password."""
+
+    username: str = Field("broker", min_length=1, description="User name that the platform sends.")
+    password: Secret = Field(description="Password that the platform sends.")
+
+
+class Quota(Section):
+    """What one organisation or space may have over all its services."""
+
+    organization: str | None = Field(
+        None, min_length=1, description="The organization's id as the platform sends it, or * for each."
+    )
+    space: str | None = Field(None, min_length=1, description="The space's id as the platform sends it, or * for each.")
+    ports: Annotated[Count, Field(ge=0)] | None = Field(None, description="Most ports at a time.")
+    sessions: Annotated[Count, Field(ge=0)] | None = Field(
+        None, description="Most sessions: the sum of `max_sessions` over the services."
+    )
+
+    @model_validator(mode="after")
+    def _of_one(self) -> Self:
+        if (self.organization is None) == (self.space is None):
+            raise refused("is that of an organization or of a space; name one of them, or * for each of them")
+        if self.ports is None and self.sessions is None:
+            raise refused("limits nothing; give it ports, sessions or both")
+        return self
+
+
 class Broker(Section):
     """The Open Service Broker at `/v2`. Without this section it is off."""
 
     username: str = Field("broker", min_length=1, description="User name that the platform sends.")
-    password: Secret = Field(description="Password that the platform sends.", examples=["a long random text"])
+    password: Secret | None = Field(
+        None, description="Password that the platform sends.", examples=["a long random text"]
+    )
+    credentials: tuple[Credential, ...] = Field(
+        (),
+        max_length=_MOST_CREDENTIALS,
+        description="Further pairs of `username` and `password` that are accepted as well: while a password is "
+        "changed, the old and the new one stand here side by side.",
+    )
+    quotas: tuple[Quota, ...] = Field(
+        (),
+        max_length=_MOST_QUOTAS,
+        description="What an `organization` or a `space` may have: `ports`, and `sessions`, which is the sum of "
+        "`max_sessions` over its services. `*` stands for each one that has no entry of its own.",
+        examples=[[{"organization": "*", "ports": 20, "sessions": 50000}, {"space": "a-guid", "ports": 5}]],
+    )
+
+    @cached_property
+    def accepted(self) -> tuple[tuple[str, str], ...]:
+        """Every user name with its password."""
+        first = [] if self.password is None else [(self.username, self.password)]
+        pairs = [*first, *((credential.username, credential.password) for credential in self.credentials)]
+        return tuple((username, password.get_secret_value()) for username, password in pairs)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if not self.accepted:
+            raise refused("is missing; give it a value, list credentials, or remove the section", "password")
+        for index, username in enumerate(username for username, _ in self.accepted):
+            if ":" in username:
+                at = ("username",) if index == 0 and self.password is not None else ("credentials",)
+                raise refused(f"{username!r} holds a ':', which ends the user name in HTTP basic authentication", *at)
+        return self
+
+    @model_validator(mode="after")
+    def _one_quota_each(self) -> Self:
+        seen: set[tuple[str | None, str | None]] = set()
+        for index, quota in enumerate(self.quotas):
+            whose = (quota.organization, quota.space)
+            if whose in seen:
+                raise refused("an earlier entry is for the same; put both limits into one", "quotas", index)
+            seen.add(whose)
+        return self
 
 
 class Gateway(Section):

@@ -45,7 +45,7 @@ def test_the_development_configuration_differs_from_the_defaults_only_where_it_s
 
 def test_the_development_configuration_shows_every_key() -> None:
     text = (ROOT / "config" / "harbor.yml").read_text()
-    shown = set(re.findall(r"^(?:#? *)(\w+):", text, re.MULTILINE))
+    shown = set(re.findall(r"^(?:#? *)(?:- )?(\w+):", text, re.MULTILINE))
     published = schema()
     sections = [published, *published["$defs"].values()]
     assert {key for section in sections for key in section.get("properties", ())} <= shown

@@ -124,7 +124,21 @@ backends: {allow: [10.0.0.1/8]}
 backends: {allow: [intranet]}
     1:20: backends.allow[0]: 'intranet' is not a network; write one like 10.0.0.0/8 or fc00::/7
 broker: {}
-    1:9: broker.password: is missing; give it a value, or remove the section
+    1:9: broker.password: is missing; give it a value, list credentials, or remove the section
+broker: {credentials: []}
+    1:9: broker.password: is missing; give it a value, list credentials, or remove the section
+broker: {credentials: [{username: a}]}
+    1:24: broker.credentials[0].password: is missing; give it a value, or remove the section
+broker: {username: "a:b", password: c}
+    1:20: broker.username: 'a:b' holds a ':', which ends the user name in HTTP basic authentication
+broker: {password: c, quotas: [{ports: 1}]}
+    1:32: broker.quotas[0]: is that of an organization or of a space; name one of them, or * for each of them
+broker: {password: c, quotas: [{space: a}]}
+    1:32: broker.quotas[0]: limits nothing; give it ports, sessions or both
+broker: {password: c, quotas: [{space: a, ports: 1}, {space: a, sessions: 1}]}
+    1:54: broker.quotas[1]: an earlier entry is for the same; put both limits into one
+broker: {password: c, quotas: [{space: a, ports: many}]}
+    1:50: broker.quotas[0].ports: 'many' is not a whole number
 gateway: {token: ''}
     1:18: gateway.token: is empty
 gateway: {token: 'a b'}
@@ -281,12 +295,29 @@ def test_K11_secrets_show_nowhere() -> None:
     config = parse("broker: {password: hush-1}\ngateway: {token: hush-2}", "f")
     assert config.broker is not None
     assert config.broker.username == "broker"
-    assert config.broker.password.get_secret_value() == "hush-1"
+    assert config.broker.accepted == (("broker", "hush-1"),)
     for shown in (repr(config), str(config), config.model_dump_json(), str(config.model_dump())):
         assert "hush" not in shown
 
 
-@pytest.mark.parametrize("wrong", ["{password: 123454321}", "{password: [hush]}", "{password: hush, pasword: hush}"])
+def test_several_credentials_are_accepted_side_by_side() -> None:
+    config = parse("broker: {password: old, credentials: [{password: new}, {username: b, password: c}]}", "f")
+    assert config.broker is not None
+    assert config.broker.accepted == (("broker", "old"), ("broker", "new"), ("b", "c"))
+    config = parse("broker: {credentials: [{password: new}]}", "f")
+    assert config.broker is not None
+    assert config.broker.accepted == (("broker", "new"),)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "{password: 123454321}",
+        "{password: [hush]}",
+        "{password: hush, pasword: hush}",
+        "{credentials: [{password: 123454321}]}",
+    ],
+)
 def test_K11_a_wrong_secret_is_not_repeated(wrong: str) -> None:
     [line] = problems(f"broker: {wrong}")
     assert "hush" not in line
