@@ -51,7 +51,7 @@ class Apps:
             self._parts.bindings.add(binding)
 
     async def bind(
-        self, ref: str, wish: BindWish, actor: str, key: str | None, fingerprint: str
+        self, ref: str, wish: BindWish, actor: str, key: str | None, fingerprint: str, noted: Mapping[str, Any]
     ) -> tuple[dict[str, Any], bool]:
         """Bind an app. Returns the reply, and False if it answers an earlier request with the same key."""
         async with self._replies.claim(key, fingerprint) as earlier:
@@ -65,20 +65,20 @@ class Apps:
                 view = self._plan(self._parts.registry.find(known.id), app, wish)
                 body = view.as_json()
                 reply = None if key is None else SaveReply(key, fingerprint, body)
-                await self._commit(view, actor, reply)
+                await self._commit(view, actor, reply, noted)
                 self._parts.bindings.add(view.binding)
             if reply is not None:
                 self._replies.remember(reply)
             return self._with_token(body), True
 
-    async def unbind(self, ref: str, app_or_id: str, actor: str) -> None:
+    async def unbind(self, ref: str, app_or_id: str, actor: str, noted: Mapping[str, Any]) -> None:
         """Let an app go; its token is worth nothing from here on."""
         parts = self._parts
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id):
             service = parts.registry.find(known.id)
             binding = parts.bindings.find(service.id, service.name, app_or_id)
-            event = unbound_event(parts.feed, actor, service.name, binding)
+            event = unbound_event(parts.feed, actor, service.name, binding, noted)
             await parts.journal.commit(event, RemoveBinding(binding.id))
             parts.bindings.remove(binding)
 
@@ -116,10 +116,11 @@ class Apps:
         binding = Binding(binding_id, service.id, app, created, digest(token), wish.origin or {})
         return BindingView(binding, service.name, credentials(service, self._place), token)
 
-    async def _commit(self, view: BindingView, actor: str, reply: SaveReply | None) -> None:
+    async def _commit(self, view: BindingView, actor: str, reply: SaveReply | None, noted: Mapping[str, Any]) -> None:
         binding = view.binding
         message = f"{view.service} is bound to app {binding.app}"
-        event = self._parts.feed.draft("app.bound", actor, message, view.service, app=binding.app, binding=binding.id)
+        details = {"app": binding.app, "binding": binding.id, **noted}
+        event = self._parts.feed.draft("app.bound", actor, message, view.service, **details)
         await self._parts.journal.commit(event, SaveBinding(binding), *([reply] if reply else []))
 
     def _with_token(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,10 +135,10 @@ class Apps:
         return token if is_token_of(token, binding.token_digest) else None
 
 
-def unbound_event(feed: EventFeed, actor: str, service: str, binding: Binding) -> Event:
+def unbound_event(feed: EventFeed, actor: str, service: str, binding: Binding, noted: Mapping[str, Any]) -> Event:
     """What the feed tells of a binding that ends."""
     message = f"{service} is not bound to app {binding.app} any more"
-    return feed.draft("app.unbound", actor, message, service, app=binding.app, binding=binding.id)
+    return feed.draft("app.unbound", actor, message, service, app=binding.app, binding=binding.id, **noted)
 
 
 def check_actor(parts: Parts, actor: str, service_id: str) -> None:

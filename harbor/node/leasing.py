@@ -48,7 +48,7 @@ class Leasing:
         self._planned: set[object] = set()  # names and origins of services that are being made
 
     async def create(
-        self, wish: ServiceWish, actor: str, key: str | None, fingerprint: str
+        self, wish: ServiceWish, actor: str, key: str | None, fingerprint: str, noted: Mapping[str, Any]
     ) -> tuple[dict[str, Any], bool]:
         """Lease a port. Returns the reply, and False if it answers an earlier request with the same key."""
         async with self._replies.claim(key, fingerprint) as earlier:
@@ -59,12 +59,23 @@ class Leasing:
             planned = {draft.name, origin_of(draft)} - {None}
             self._planned |= planned
             try:
-                return await self._lease(draft, wish.port, actor, key, fingerprint), True
+                return await self._lease(draft, wish.port, actor, key, fingerprint, noted), True
             finally:
                 self._planned -= planned
 
-    async def update(self, ref: str, changes: Mapping[str, Any], actor: str) -> Service:
-        """Change the policy of a service; None sets a field back to the node's default. Live sessions stay."""
+    async def update(
+        self,
+        ref: str,
+        changes: Mapping[str, Any],
+        actor: str,
+        plan: str | None,
+        origin: Mapping[str, Any] | None,
+        noted: Mapping[str, Any],
+    ) -> Service:
+        """Change the policy of a service; None sets a field back to the node's default. Live sessions stay.
+
+        ``plan`` and ``origin`` are what the service is said to be; they change nothing of what it does.
+        """
         registry = self._parts.registry
         known = registry.find(ref)
         async with self._parts.locks.hold(known.id):
@@ -79,17 +90,22 @@ class Leasing:
                     overrides.pop(name, None)
             overrides = check_overrides(overrides)
             policy = self._parts.defaults.with_overrides(overrides)
-            successor = dataclasses.replace(service, overrides=overrides)
-            said = ", ".join(f"{name}={_said(value)}" for name, value in changes.items()) or "nothing"
-            event = self._parts.feed.draft(
-                "service.updated", actor, f"{service.name}: {said}", service.name, **_plain(changes)
+            successor = dataclasses.replace(
+                service,
+                overrides=overrides,
+                plan=service.plan if plan is None else plan,
+                origin=service.origin if origin is None else origin,
             )
+            renamed = {"plan": successor.plan} if successor.plan != service.plan else {}
+            said = ", ".join(f"{name}={_said(value)}" for name, value in {**renamed, **changes}.items()) or "nothing"
+            details = {**renamed, **_plain(changes), **noted}
+            event = self._parts.feed.draft("service.updated", actor, f"{service.name}: {said}", service.name, **details)
             await self._parts.journal.commit(event, SaveService(successor))
             registry.replace(successor, policy)
             self._parts.plane.set_policy(service.id, policy)
             return successor
 
-    async def delete(self, ref: str, actor: str, force: bool) -> None:
+    async def delete(self, ref: str, actor: str, force: bool, noted: Mapping[str, Any]) -> None:
         """End a lease: the port closes, its sessions end, and it rests before another service gets it.
 
         Apps that are bound to it refuse that, or are let go in the same commit.
@@ -101,13 +117,14 @@ class Leasing:
             bound = self._parts.bindings.of_service(service.id)
             if bound and not force:
                 raise _bound(service.name, [binding.app for binding in bound])
-            unbound = [unbound_event(self._parts.feed, actor, service.name, binding) for binding in bound]
+            unbound = [unbound_event(self._parts.feed, actor, service.name, binding, noted) for binding in bound]
             event = self._parts.feed.draft(
                 "service.deleted",
                 actor,
                 f"{service.name} gave back port {service.port}",
                 service.name,
                 port=service.port,
+                **noted,
             )
             changes = (RemoveService(service.id), RestPort(service.port))
             await self._parts.journal.commit(event, *changes, before=unbound)
@@ -155,7 +172,13 @@ class Leasing:
         )
 
     async def _lease(
-        self, draft: Service, pin: int | None, actor: str, key: str | None, fingerprint: str
+        self,
+        draft: Service,
+        pin: int | None,
+        actor: str,
+        key: str | None,
+        fingerprint: str,
+        noted: Mapping[str, Any],
     ) -> dict[str, Any]:
         parts = self._parts
         policy = parts.defaults.with_overrides(draft.overrides)
@@ -176,6 +199,7 @@ class Leasing:
                 service.name,
                 port=port,
                 protocol=service.protocol.value,
+                **noted,
             )
             reply = SaveReply(key, fingerprint, body) if key is not None else None
             await parts.journal.commit(event, SaveService(service), *([reply] if reply else []))

@@ -12,6 +12,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -26,6 +27,7 @@ from harbor.model import (
     Binding,
     BindingView,
     Opening,
+    Policy,
     PortsView,
     Reason,
     Service,
@@ -55,6 +57,7 @@ from harbor.store import Store
 
 log = structlog.get_logger("harbor.node")
 
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 LOOK_FOR_IDLE: Final = 0.05  # seconds between looks at whether the last session has ended, while the node stops
 
 
@@ -172,23 +175,46 @@ class Node:
     # Services
 
     async def create_service(
-        self, wish: ServiceWish, *, actor: str, key: str | None = None, fingerprint: str = ""
+        self,
+        wish: ServiceWish,
+        *,
+        actor: str,
+        key: str | None = None,
+        fingerprint: str = "",
+        noted: Mapping[str, Any] = NOTHING,
     ) -> tuple[dict[str, Any], bool]:
         """Lease a port; returns the service as JSON, and False if this answers an earlier request again.
+
+        Here and below, ``noted`` is what the event has to tell besides: for whom a platform asked, say.
 
         Errors: ``name_invalid``, ``service_exists``, ``port_invalid``, ``port_out_of_range``, ``port_leased``,
         ``port_resting``, ``port_reserved``, ``port_taken``, ``ports_exhausted``, ``policy_invalid``,
         ``idempotency_key_reused``, ``store_failed`` ...
         """
-        return await self._parts.to_the_end(self._leasing.create(wish, actor, key, fingerprint))
+        return await self._parts.to_the_end(self._leasing.create(wish, actor, key, fingerprint, noted))
 
-    async def update_service(self, ref: str, changes: Mapping[str, Any], *, actor: str) -> ServiceView:
-        """Change policy fields; None means the node's default again. Live sessions stay."""
-        return self._views.service(await self._parts.to_the_end(self._leasing.update(ref, changes, actor)))
+    async def update_service(
+        self,
+        ref: str,
+        changes: Mapping[str, Any],
+        *,
+        actor: str,
+        plan: str | None = None,
+        origin: Mapping[str, Any] | None = None,
+        noted: Mapping[str, Any] = NOTHING,
+    ) -> ServiceView:
+        """Change policy fields; None means the node's default again. Live sessions stay.
 
-    async def delete_service(self, ref: str, *, actor: str, force: bool = False) -> None:
+        A new ``plan`` or ``origin`` is written down and changes nothing else: protocol and TLS stay what they are.
+        """
+        change = self._leasing.update(ref, changes, actor, plan, origin, noted)
+        return self._views.service(await self._parts.to_the_end(change))
+
+    async def delete_service(
+        self, ref: str, *, actor: str, force: bool = False, noted: Mapping[str, Any] = NOTHING
+    ) -> None:
         """Give back a port. Errors: ``service_not_found``, ``service_bound`` unless forced, which unbinds its apps."""
-        await self._parts.to_the_end(self._leasing.delete(ref, actor, force))
+        await self._parts.to_the_end(self._leasing.delete(ref, actor, force, noted))
 
     def services(self) -> list[ServiceView]:
         """All services, by name."""
@@ -206,6 +232,11 @@ class Node:
         """What apps that are bound to a service are given. Errors: ``service_not_found``."""
         return self._apps.credentials(self._parts.registry.find(ref))
 
+    def leases(self) -> list[tuple[Service, Policy]]:
+        """All services by name, each with the policy that it has in effect."""
+        registry = self._parts.registry
+        return [(service, registry.policy(service.id)) for service in registry.services()]
+
     def find_by_origin(self, platform: str, instance_id: str) -> Service | None:
         """The service that a platform asked for under this id of its own."""
         return self._parts.registry.from_origin(platform, instance_id)
@@ -222,6 +253,7 @@ class Node:
         origin: Mapping[str, Any] | None = None,
         key: str | None = None,
         fingerprint: str = "",
+        noted: Mapping[str, Any] = NOTHING,
     ) -> tuple[dict[str, Any], bool]:
         """Bind an app to a service; returns the binding with its token as JSON, and False if this answers an earlier
         request again.
@@ -230,11 +262,11 @@ class Node:
         ``idempotency_key_reused``, ``store_failed``.
         """
         wish = BindWish(app, binding_id, origin)
-        return await self._parts.to_the_end(self._apps.bind(ref, wish, actor, key, fingerprint))
+        return await self._parts.to_the_end(self._apps.bind(ref, wish, actor, key, fingerprint, noted))
 
-    async def unbind_service(self, ref: str, app_or_id: str, *, actor: str) -> None:
+    async def unbind_service(self, ref: str, app_or_id: str, *, actor: str, noted: Mapping[str, Any] = NOTHING) -> None:
         """Let an app go and revoke its token. Errors: ``service_not_found``, ``binding_not_found``."""
-        await self._parts.to_the_end(self._apps.unbind(ref, app_or_id, actor))
+        await self._parts.to_the_end(self._apps.unbind(ref, app_or_id, actor, noted))
 
     def bindings(self, ref: str) -> list[BindingView]:
         """The bindings of a service, by app. Errors: ``service_not_found``."""

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from harbor.errors import HarborError, NotFound, PortTaken
-from harbor.model import Address, ServiceWish
+from harbor.model import Address, Exposure, ServiceWish
 from support.faulty_store import FaultyStore
 from support.port_block import open_ports
 from support.running_node import MakeBackend, RunningNode, Start
@@ -337,3 +337,22 @@ def test_K06_a_name_is_never_part_of_a_path(node: RunningNode, backend: MakeBack
     node.put("etc..passwd", "b..key", backend("b").address, instance="../../tmp/x")
     assert node.exchange("etc..passwd") == b"b"
     assert sorted(path.relative_to(state) for path in state.rglob("*")) == before
+
+
+def test_what_a_platform_says_of_a_service_changes_with_the_policy_and_survives_a_restart(start: Start) -> None:
+    node = start()
+    asked = {"platform": "osb", "instance_id": "i"}
+    wish = ServiceWish("a", plan="tcp", exposure=Exposure.PRIVATE, origin={**asked, "parameters": {}})
+    node.wait(node.node.create_service(wish, actor="test", noted={"for": "somebody"}))
+    origin = {**asked, "parameters": {"idle_timeout": 9}}
+    change = node.node.update_service(
+        "a", {"idle_timeout": 9}, actor="test", plan="https", origin=origin, noted={"for": "somebody else"}
+    )
+    assert node.wait(change).service.plan == "https"
+    told = [event.details for event in node.call(lambda: node.node.events.recent(0))]
+    assert [details["for"] for details in told] == ["somebody", "somebody else"]
+    assert told[1]["plan"] == "https"
+    node.close()
+    again = start().service("a")
+    assert (again.service.plan, again.service.origin, again.policy.idle_timeout) == ("https", origin, 9)
+    assert (again.service.protocol.value, again.service.tls.value) == ("tcp", "off")
