@@ -14,6 +14,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from harbor.api.app import ROUTERS
+from harbor.api.broker import routes as broker
+from harbor.api.broker.routes import DESCRIPTION_PATH
 from harbor.config import Config
 from harbor.model import Drop, Reason
 
@@ -66,7 +68,8 @@ def test_no_reason_is_documented_that_does_not_exist() -> None:
 
 def test_every_path_of_the_api_is_documented_with_its_methods() -> None:
     known: dict[str, set[str]] = {}
-    for route in (route for router in ROUTERS for route in router.routes):
+    known[DESCRIPTION_PATH] = {"GET"}
+    for route in (route for router in (*ROUTERS, broker.router) for route in router.routes):
         if isinstance(route, APIRoute) and route.include_in_schema:
             known.setdefault(route.path, set()).update(route.methods)
     table = re.findall(r"^\| `(/[^`]*)` \| ([A-Z, ]+) \|", page("reference/api.md"), re.MULTILINE)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import harbor
 from harbor.api import backends, bindings, docs, metrics, node, refusals, services, sessions
@@ -23,6 +24,18 @@ DESCRIPTION: Final = (
     "Collections are plain arrays, paged with `limit` and `after`; the `Link` header leads to the next page. "
     "Every refusal is an `application/problem+json` with a stable `code`."
 )
+
+
+class Surfaces:
+    """The native API, and beside it the broker, whose documents and rules are its own; told apart by the path."""
+
+    def __init__(self, native: ASGIApp, broker: ASGIApp) -> None:
+        self._native = native
+        self._broker = broker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._broker if refusals.surface(scope["path"]) == "v2" else self._native
+        await app(scope, receive, send)
 
 
 def build_app(acting: Node, readers: Readers, standing: Standing) -> FastAPI:

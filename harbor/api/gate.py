@@ -17,8 +17,10 @@ from urllib.parse import parse_qsl, urlsplit
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from harbor.api.broker.headers import echoing
+from harbor.api.broker.routes import DESCRIPTION_PATH
 from harbor.api.refusals import refusal, surface
-from harbor.api.tokens import AdminToken, ServiceToken, WrongTokens
+from harbor.api.tokens import AdminToken, Credentials, ServiceToken, WrongTokens
 from harbor.errors import HarborError, Invalid, NotFound, Unauthorized
 from harbor.policy.naming import shown
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("harbor.api")
 
 # Probes carry no token. The description of the API is the same for every node and says nothing about this one.
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json", DESCRIPTION_PATH})
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 TOKEN_PARAMETERS: Final = frozenset({"token", "access_token", "auth_token", "bearer", "api_key", "apikey", "key"})
 
@@ -39,7 +41,7 @@ TENANT_METHODS: Final = frozenset({"GET", "PUT", "DELETE", "POST"})
 
 SERVICE_TOKEN: Final = b"x-vcap-service-token"
 # How each protocol asks for its token.
-CHALLENGES: Final = {"gateway": 'X-VCAP-Service-Token realm="harbor"'}
+CHALLENGES: Final = {"gateway": 'X-VCAP-Service-Token realm="harbor"', "v2": 'Basic realm="harbor"'}
 BEARER: Final = 'Bearer realm="harbor"'
 
 HEADERS: Final = (
@@ -55,25 +57,34 @@ class Gate:
     """Lets a request through to ``app`` with its actor noted, or answers it with a refusal.
 
     ``hosts`` are the host names, lower case, under which this API may be addressed; IP addresses always may. Without
-    the ``gateway``'s token there is no gateway.
+    the ``gateway``'s token there is no gateway, without the ``broker``'s credentials no broker.
     """
 
     def __init__(
-        self, app: ASGIApp, node: Node, token: AdminToken, hosts: frozenset[str], gateway: ServiceToken | None = None
+        self,
+        app: ASGIApp,
+        node: Node,
+        token: AdminToken,
+        hosts: frozenset[str],
+        gateway: ServiceToken | None = None,
+        broker: Credentials | None = None,
     ) -> None:
         self._app = app
         self._node = node
         self._token = token
         self._gateway = gateway
+        self._broker = broker
         self._hosts = hosts | {"localhost"}
         self._wrong = WrongTokens()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         send = _with_headers(send)
+        if surface(scope["path"]) == "v2":
+            send = echoing(scope, send)
         try:
             scope["harbor.actor"] = self._actor(scope)
         except HarborError as exc:
-            await refusal(scope["path"], exc, _headers_for(scope, exc))(scope, receive, send)
+            await refusal(scope, exc, _headers_for(scope, exc))(scope, receive, send)
             return
         try:
             await self._app(scope, receive, send)
@@ -84,6 +95,8 @@ class Gate:
         protocol = surface(scope["path"])
         if protocol == "gateway" and self._gateway is None:
             raise NotFound("this node has no gateway; the section gateway of its configuration turns it on")
+        if protocol == "v2" and self._broker is None:
+            raise NotFound("this node is no service broker; the section broker of its configuration makes it one")
         connection = scope["harbor.connection"]
         if connection.is_local:
             return "local" if connection.peer_uid is None else f"unix:uid={connection.peer_uid}"
@@ -94,7 +107,12 @@ class Gate:
         _check_query(scope)
         if scope["path"] in OPEN_PATHS:
             return "anonymous"
-        return self._service_token(scope) if protocol == "gateway" else self._bearer(scope)
+        match protocol:
+            case "gateway":
+                return self._service_token(scope)
+            case "v2":
+                return self._basic(scope)
+        return self._bearer(scope)
 
     def _check_host(self, scope: Scope) -> None:
         given = _values(scope, b"host")
@@ -143,6 +161,21 @@ class Gate:
             return "gateway"
         self._count_guess(scope)
         raise Unauthorized("not authorized: this X-VCAP-Service-Token is not gateway.token")
+
+    def _basic(self, scope: Scope) -> str:
+        """Which of the broker's users this is."""
+        given = _values(scope, b"authorization")
+        if not given:
+            raise Unauthorized(
+                "this needs a user name and a password, those of broker in harbor.yml: send HTTP basic authentication"
+            )
+        self._check_guesses(scope)
+        assert self._broker is not None
+        username = self._broker.user(given[0]) if len(given) == 1 else None
+        if username is None:
+            self._count_guess(scope)
+            raise Unauthorized("user name and password are not those of broker in harbor.yml")
+        return f"broker:{username}"
 
     def _check_guesses(self, scope: Scope) -> None:
         wait = self._wrong.wait(scope["client"][0], time.monotonic())

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import Scope
 
+from harbor.api.broker import refusals as broker
 from harbor.api.gateway import errors as gateway
 from harbor.api.problem import fields_invalid, problem
 from harbor.errors import HarborError, NotFound
 from harbor.policy.naming import shown
-
-# A protocol that brings its own shape, by what its paths begin with; all else is a problem.
-SHAPES: Final = {"gateway": gateway.refusal}
 
 
 def surface(path: str) -> str:
@@ -25,13 +23,18 @@ def surface(path: str) -> str:
     return path[1:].partition("/")[0]
 
 
-def refusal(path: str, error: HarborError, headers: Mapping[str, str] | None = None) -> Response:
+def refusal(scope: Scope, error: HarborError, headers: Mapping[str, str] | None = None) -> Response:
     """The reply that says why."""
-    return SHAPES.get(surface(path), problem)(error, headers)
+    match surface(scope["path"]):
+        case "gateway":
+            return gateway.refusal(error, headers)
+        case "v2":
+            return broker.refusal(error, scope, headers)
+    return problem(error, headers)
 
 
 def register(app: FastAPI) -> None:
-    """Let every error of ``app`` leave as a problem."""
+    """Let every error of ``app`` leave in the shape of its protocol."""
     app.add_exception_handler(HarborError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _by_framework)
@@ -40,29 +43,30 @@ def register(app: FastAPI) -> None:
 
 async def _refused(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HarborError)
-    return refusal(request.scope["path"], exc)
+    return refusal(request.scope, exc)
 
 
 async def _invalid(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
-    return refusal(request.scope["path"], fields_invalid(exc))
+    return refusal(request.scope, fields_invalid(exc))
 
 
 async def _by_framework(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    path = request.scope["path"]
+    path = shown(request.scope["path"])
     if exc.status_code == 405:
         allowed = ", ".join(sorted(_methods(request)))
-        message = f"{request.method} is not possible on {shown(path)}; possible: {allowed}"
-        return refusal(path, HarborError(message, code="method_not_allowed", status=405), {"Allow": allowed})
+        message = f"{request.method} is not possible on {path}; possible: {allowed}"
+        error = HarborError(message, code="method_not_allowed", status=405)
+        return refusal(request.scope, error, {"Allow": allowed})
     if exc.status_code == 404:
-        return refusal(path, NotFound(f"there is nothing at {shown(path)}; /docs lists what there is"))
-    return refusal(path, HarborError(str(exc.detail), code="invalid", status=exc.status_code))
+        listed = "/v2/openapi.json" if surface(request.scope["path"]) == "v2" else "/docs"
+        return refusal(request.scope, NotFound(f"there is nothing at {path}; {listed} lists what there is"))
+    return refusal(request.scope, HarborError(str(exc.detail), code="invalid", status=exc.status_code))
 
 
 async def _unexpected(request: Request, _exc: Exception) -> Response:
-    error = HarborError("something went wrong inside the node; its log has the details")
-    return refusal(request.scope["path"], error)
+    return refusal(request.scope, HarborError("something went wrong inside the node; its log has the details"))
 
 
 def _methods(request: Request) -> set[str]:

@@ -32,6 +32,7 @@ from harbor.api.strict_json import MAX_BODY, read_json
 from harbor.errors import HarborError, Invalid
 from harbor.model import Exposure, Policy, Protocol, Removal, ServiceWish, Tls
 from harbor.model.policy import BOUNDS, FIELDS, check_overrides
+from harbor.policy.naming import NAME, PLANS
 
 PAGE: Final = 100  # members of a collection that one reply holds unless asked otherwise
 LARGEST_ID: Final = 2**63 - 1  # of an event; the store keeps 64 bits
@@ -61,13 +62,14 @@ Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 
 class _ServiceHead(Strict):
     name: StrictStr = Field(
-        description="1 to 63 letters, digits, `.`, `_` or `-`; a prefix like `udp` sets the protocol"
+        description="1 to 63 letters, digits, `.`, `_` or `-`; a prefix like `udp` sets the protocol",
+        json_schema_extra={"pattern": f"^{NAME.pattern}$"},  # checked by the node, in better words
     )
     protocol: Literal["tcp", "udp", "both"] | None = None
     port: Port | None = Field(None, description="a particular port; chosen by the node unless given")
     exposure: Literal["public", "private"] | None = None
     tls: Literal["off", "node", "passthrough"] | None = None
-    plan: StrictStr | None = None
+    plan: Annotated[StrictStr, Field(json_schema_extra={"enum": list(PLANS)})] | None = None
 
     def wish(self) -> ServiceWish:
         """The same as the value that the node takes."""
@@ -117,9 +119,10 @@ def _policy_schema(name: str) -> dict[str, Any]:
     return {"type": [kind, "null"], "minimum": low, "maximum": high}
 
 
-_POLICY: Final[dict[str, Any]] = {name: _policy_field(name) for name in FIELDS}
-ServiceBody = create_model("ServiceBody", __base__=_ServiceHead, **_POLICY)
-ServicePatch = create_model("ServicePatch", __base__=_ServiceChange, **_POLICY)
+# The members of every body that may set policy, as ``create_model`` takes them.
+POLICY: Final[dict[str, Any]] = {name: _policy_field(name) for name in FIELDS}
+ServiceBody = create_model("ServiceBody", __base__=_ServiceHead, **POLICY)
+ServicePatch = create_model("ServicePatch", __base__=_ServiceChange, **POLICY)
 
 
 def _only_one(value: Any) -> Any:
@@ -199,7 +202,7 @@ def body_of(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
 
     async def read(request: Request) -> Body:
         check_media_type(request)
-        value = read_json(await _bounded(request))
+        value = read_json(await bounded(request))
         try:
             return model.model_validate(value)
         except ValidationError as exc:
@@ -226,7 +229,7 @@ def check_media_type(request: Request) -> None:
         )
 
 
-async def _bounded(request: Request) -> bytes:
+async def bounded(request: Request) -> bytes:
     """The whole body, refused by its declared length before any of it is read, or as soon as it grows too large."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared[:20]) > MAX_BODY:

@@ -17,16 +17,19 @@ from urllib.parse import urlsplit
 import uvicorn
 from uvicorn.server import ServerState
 
-from harbor.api.app import build_app
+from harbor.api.app import Surfaces, build_app
+from harbor.api.broker.app import build_broker
 from harbor.api.connection import Connection
 from harbor.api.events import Readers
 from harbor.api.gate import Gate
 from harbor.api.gateway.standing import Standing
-from harbor.api.tokens import AdminToken, ServiceToken
+from harbor.api.tokens import AdminToken, Credentials, ServiceToken
 from harbor.errors import StateUnusable
 from harbor.model import Address
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from harbor.config import Api, Config
     from harbor.node import Node
 
@@ -49,17 +52,21 @@ class ApiServer:
         self._servers: list[asyncio.Server] = []
         self._tls = tls_context(config.api)
         self._files = [_identity(listener) for listener in listeners if listener.family == socket.AF_UNIX]
-        gateway = config.gateway
+        gateway, broker = config.gateway, config.broker
         self.standing = Standing(config.node.id, waiting=gateway is not None and gateway.cloud_controller != "")
-        app = Gate(
-            build_app(node, self._readers, self.standing),
+        app: ASGIApp = build_app(node, self._readers, self.standing)
+        if broker is not None:
+            app = Surfaces(app, build_broker(node, broker, self.url_from(config.node.hostname or config.node.host)))
+        gate = Gate(
+            app,
             node,
             token,
             host_names(config),
             None if gateway is None else ServiceToken(gateway.token.get_secret_value().encode()),
+            None if broker is None else Credentials(broker.accepted),
         )
         self._uvicorn = uvicorn.Config(
-            app,
+            gate,
             interface="asgi3",
             ws="none",
             lifespan="off",
@@ -86,7 +93,8 @@ class ApiServer:
 
     def url_from(self, host: str) -> str:
         """The same for others, who reach this node as ``host``: every address is no place to go to."""
-        assert self.address is not None
+        if self.address is None:
+            return f"{self._scheme}://{host}"
         everywhere = ipaddress.ip_address(self.address.host).is_unspecified
         return f"{self._scheme}://{Address(host, self.address.port) if everywhere else self.address}"
 

@@ -1,10 +1,13 @@
-"""The admin token, and what becomes of those who guess."""
+"""The admin token, the users of the broker, and what becomes of those who guess."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import ipaddress
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,6 +52,26 @@ class ServiceToken(Token):
     """What a cloud controller sends to the gateway, and the gateway to it."""
 
     __slots__ = ()
+
+
+class Credentials:
+    """User names and passwords, as HTTP basic authentication sends them (RFC 7617). Their text is never shown."""
+
+    def __init__(self, accepted: Iterable[tuple[str, str]]) -> None:
+        self._accepted = tuple((username, f"{username}:{password}".encode()) for username, password in accepted)
+
+    def __repr__(self) -> str:
+        return f"<Credentials [{len(self._accepted)}]>"
+
+    def user(self, authorization: str) -> str | None:
+        """Whose this header is; None if nobody's. The time it takes tells neither whose nor how much was right."""
+        scheme, _, encoded = authorization.partition(" ")
+        try:
+            given = base64.b64decode(encoded.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        matching = [username for username, secret in self._accepted if hmac.compare_digest(secret, given)]
+        return matching[0] if matching and scheme.lower() == "basic" else None
 
 
 class WrongTokens:

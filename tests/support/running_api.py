@@ -35,13 +35,14 @@ LAST_PORT = FIRST_PORT + 99
 RESERVED_PORT = FIRST_PORT + 22
 
 
-def configuration(state_dir: Path, extra: str = "", allow: str = "127.0.0.0/8") -> Config:
+def configuration(state_dir: Path, extra: str = "", allow: str = "127.0.0.0/8", ports: range | None = None) -> Config:
     """A node with a hundred ports of its own, one of them reserved, and backends on loopback or elsewhere."""
+    some = range(FIRST_PORT, LAST_PORT + 1) if ports is None else ports
     return parse(
         f"""
 state_dir: {state_dir}
 api: {{listen: "127.0.0.1:0"}}
-ports: {{ranges: ["{FIRST_PORT}-{LAST_PORT}"], reserved: [{RESERVED_PORT}]}}
+ports: {{ranges: ["{some[0]}-{some[-1]}"], reserved: [{RESERVED_PORT}]}}
 backends: {{allow: [{allow}]}}
 {extra}""",
         "test.yml",
@@ -129,9 +130,11 @@ StagedApi = RunningApi[FakeNode]
 
 
 @asynccontextmanager
-async def running_api(state_dir: Path, extra: str = "", allow: str = "127.0.0.0/8") -> AsyncIterator[Api]:
+async def running_api(
+    state_dir: Path, extra: str = "", allow: str = "127.0.0.0/8", ports: range | None = None
+) -> AsyncIterator[Api]:
     """The API of a whole node; ``extra`` is added to its configuration."""
-    config = configuration(state_dir, extra, allow)
+    config = configuration(state_dir, extra, allow, ports)
     async with running_node(config, drain=0) as running, _clients(config, running.node, running.api) as api:
         yield api
 
