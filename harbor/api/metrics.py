@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from harbor.api.context import ActingNode
+from harbor.api.replies import PROBLEM
 from harbor.model import PortsView, ServiceView, State, Status
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,7 +31,8 @@ router = APIRouter(tags=["node"])
     "/metrics",
     response_class=Response,
     responses={
-        200: {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+        200: {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        "default": PROBLEM,
     },
 )
 async def get_metrics(node: ActingNode) -> Response:
