@@ -60,7 +60,9 @@ def cluster(forward: Forward) -> dict[str, Any]:
         "circuit_breakers": {"thresholds": [unlimited]},
         "load_assignment": {
             "cluster_name": forward.name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address("TCP", *forward.backend)}}]}],
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": _address("TCP", *backend)}} for backend in forward.backends]}
+            ],
         },
     }
 

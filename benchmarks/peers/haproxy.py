@@ -40,12 +40,7 @@ class HAProxy(ConfiguredPeer):
         return [self._program(), "-W", "-db", "-f", place.scratch / "haproxy.cfg"]
 
     def files(self, place: Place, forwards: Sequence[Forward]) -> dict[str, str]:
-        listens = (
-            f"\nlisten {forward.name}\n    bind {place.host}:{forward.port}\n    server backend {host}:{port}\n"
-            for forward in forwards
-            for host, port in [forward.backend]
-        )
-        return {"haproxy.cfg": GLOBAL + "".join(listens)}
+        return {"haproxy.cfg": GLOBAL + "".join(_listen(place.host, forward) for forward in forwards)}
 
     def reload(self, proxy: Configured) -> None:
         # A signal that comes while the master still reloads may be lost: wait for the last one, see this one begin.
@@ -59,3 +54,8 @@ class HAProxy(ConfiguredPeer):
 
     def _program(self) -> Path:
         return program_named("haproxy", "as root: apt-get install haproxy")
+
+
+def _listen(place: str, forward: Forward) -> str:
+    servers = (f"    server backend{number} {host}:{port}" for number, (host, port) in enumerate(forward.backends))
+    return "\n".join((f"\nlisten {forward.name}", f"    bind {place}:{forward.port}", *servers)) + "\n"

@@ -70,10 +70,10 @@ class HarborNode(Proxy):
 
     def open(self, forward: Forward) -> None:
         self.forwards[forward.port] = forward
-        host, port = forward.backend
         service = {"name": forward.name, "protocol": forward.protocol, "port": forward.port, "max_sessions": 0}
         self._ask("POST", "/v1/services", service)
-        self._ask("PUT", f"/v1/services/{forward.name}/backends/b", {"host": host, "port": port})
+        for number, (host, port) in enumerate(forward.backends):
+            self._ask("PUT", f"/v1/services/{forward.name}/backends/b{number}", {"host": host, "port": port})
 
     def close(self, forward: Forward) -> None:
         del self.forwards[forward.port]

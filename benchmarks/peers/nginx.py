@@ -51,9 +51,12 @@ class Nginx(ConfiguredPeer):
         proxy.program.signal(signal.SIGHUP)
 
     def _server(self, place: Place, forward: Forward) -> str:
-        host, port = forward.backend
+        servers = " ".join(f"server {host}:{port};" for host, port in forward.backends)
         listen = "udp rcvbuf=8m sndbuf=8m; proxy_timeout 60s" if forward.protocol == "udp" else "backlog=4096"
-        return f"    server {{ listen {place.host}:{forward.port} {listen}; proxy_pass {host}:{port}; }}"
+        return (
+            f"    upstream {forward.name} {{ {servers} }}\n"
+            f"    server {{ listen {place.host}:{forward.port} {listen}; proxy_pass {forward.name}; }}"
+        )
 
     def _program(self) -> Path:
         return program_named("nginx", INSTALL)

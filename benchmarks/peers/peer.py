@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import shutil
@@ -26,16 +27,28 @@ FIRST_PATIENCE: Final = 0.005  # seconds; some peers accept before they have a r
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """One port of a proxy, and the backend behind it."""
+    """One port of a proxy, and the backend behind it, which may be there at several addresses of 127.0.0.0/8.
+
+    A client has some 28,000 ports to one address, and a connection that it ends keeps one for a minute. With more
+    addresses what is measured is the proxy and not the kernel's search for a free port.
+    """
 
     protocol: Protocol
     port: int
     backend: tuple[str, int]
+    addresses: int = 1
 
     @property
     def name(self) -> str:
         """A name that every peer's configuration takes."""
         return f"{self.protocol}{self.port}"
+
+    @property
+    def backends(self) -> list[tuple[str, int]]:
+        """The backend at each of its addresses, to be used in turn."""
+        host, port = self.backend
+        first = ipaddress.ip_address(host)
+        return [(str(first + number), port) for number in range(self.addresses)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def _routes(forwards: Sequence[Forward]) -> dict[str, Any]:
     for forward in forwards:
         half = routes.setdefault(forward.protocol, {"routers": {}, "services": {}})
         rule = {"rule": "HostSNI(`*`)"} if forward.protocol == "tcp" else {}
-        host, port = forward.backend
+        servers = [{"address": f"{host}:{port}"} for host, port in forward.backends]
         half["routers"][forward.name] = {"entryPoints": [forward.name], "service": forward.name, **rule}
-        half["services"][forward.name] = {"loadBalancer": {"servers": [{"address": f"{host}:{port}"}]}}
+        half["services"][forward.name] = {"loadBalancer": {"servers": servers}}
     return routes

@@ -19,6 +19,7 @@ from benchmarks.peers.peer import Protocol
 from benchmarks.results import Figure, Measured
 
 HOST: Final = "127.0.0.1"
+EVERYWHERE: Final = "0.0.0.0"
 MAIN: Final = FIRST_PORT  # the port that the load uses
 CHECK: Final = FIRST_PORT + 1  # an echo beside it, to see that the proxy works
 STANDING: Final = FIRST_PORT + 10  # from here on: services that only exist
@@ -38,15 +39,19 @@ class Bench:
     long_seconds: float  # for what needs time to show, like ports that run out
 
     @contextmanager
-    def proxied(self, peer: Peer, kind: str, spare: int = 0) -> Iterator[tuple[Proxy, Forward, list[Forward]]]:
+    def proxied(
+        self, peer: Peer, kind: str, spare: int = 0, addresses: int = 1
+    ) -> Iterator[tuple[Proxy, Forward, list[Forward]]]:
         """A proxy with one port before a backend of this kind, warm; and ports that it may be asked to open.
+
+        The backend has so many ``addresses``.
 
         Kinds: echo, source, sink, udp, and oneway, whose backend is a UDP port that the load will bind itself.
         """
-        with self.scratch() as scratch, backends(self.cores.load) as ports:
+        with self.scratch() as scratch, backends(self.cores.load, EVERYWHERE) as ports:
             ports["oneway"] = _free_udp_port()
             protocol: Protocol = "udp" if kind in ("udp", "oneway") else "tcp"
-            main = Forward(protocol, MAIN, (HOST, ports[kind]))
+            main = Forward(protocol, MAIN, (HOST, ports[kind]), addresses)
             later = [Forward("tcp", LATER + number, (HOST, ports["echo"])) for number in range(spare)]
             # An echo over TCP proves that a proxy is up; those who speak only UDP do not exist here.
             check = Forward("tcp", CHECK, (HOST, ports["echo"]))

@@ -11,6 +11,7 @@ from benchmarks.process import Failed
 from benchmarks.results import Detail, Figure, Measured
 from benchmarks.rows.row import OVERHEAD, Bench, Row, per_gigabyte, per_operation
 
+ADDRESSES: Final = 16  # of clients and of the backend, in the connect rows: ports must not run out
 AT_ONCE: Final = 16  # connections that the connect rows open at a time: enough to keep a proxy busy
 SHARE: Final = 0.6  # of the slowest peer's capacity: the load of the latency row
 
@@ -46,9 +47,9 @@ class Connect(Row):
         self.figures = (Figure(self.name, title, "µs CPU", "cpu_us", (RATE, ERRORS), target),)
 
     def measure(self, bench: Bench, peer: Peer) -> Measured:
-        options: dict[str, Any] = {"connections": AT_ONCE, "reset": self.reset}
+        options: dict[str, Any] = {"connections": AT_ONCE, "reset": self.reset, "sources": ADDRESSES}
         with (
-            bench.proxied(peer, "echo") as (proxy, port, _),
+            bench.proxied(peer, "echo", addresses=ADDRESSES) as (proxy, port, _),
             load("connect", bench.cores.load, port.port, bench.seconds, **options) as running,
         ):
             return per_operation(running.watching(proxy.program))

@@ -25,7 +25,7 @@ from socket import (
 )
 from typing import TYPE_CHECKING, Final
 
-from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED, WRITE
+from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED, READ_EDGES, STREAM_EDGES, WRITE, Watcher
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, RESET_ON_CLOSE, family_of
 from harbor.model import Reason
 from harbor.policy.rotation import Slot
@@ -48,10 +48,26 @@ BACKENDS_FAULT: Final = {
 }
 
 
-class Dial:
-    """The search for a backend that takes a session: one attempt after another within ``connect_timeout``."""
+class Waiting(Watcher):
+    """A client that has been waiting for its backend for a while: it may leave. Most need not be watched so early."""
 
-    __slots__ = ("attempt", "client_left", "client_said", "deadline", "due", "outcome", "session", "slot", "tried")
+    __slots__ = ("_dial",)
+
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
+
+    def on_news(self, events: int) -> None:
+        """The client speaks, ends or leaves."""
+        self._dial.on_client_news(events)
+
+
+class Dial(Watcher):
+    """The search for a backend that takes a session: one attempt after another within ``connect_timeout``.
+
+    It watches the attempt under way, and after a moment the client as well.
+    """
+
+    __slots__ = ("attempt", "client_left", "client_watched", "deadline", "due", "outcome", "session", "slot", "tried")
 
     def __init__(self, session: TcpSession) -> None:
         self.session = session
@@ -60,7 +76,7 @@ class Dial:
         self.tried: list[Slot] = []
         self.slot: Slot | None = None
         self.attempt: Socket | None = None
-        self.client_said = 0  # events of the client that came while it waited
+        self.client_watched = False
         self.client_left = False  # it said nothing and sent its end
         self.outcome: Reason | None = None
 
@@ -85,7 +101,6 @@ class Dial:
 
     def on_client_news(self, events: int) -> None:
         """The client speaks, ends or leaves while it waits."""
-        self.client_said |= events
         if events & FAILED:
             self.session.end(Reason.CLIENT_RESET)
         elif events & (PEER_ENDED | HUNG_UP) and self._client_is_silent():
@@ -93,7 +108,7 @@ class Dial:
             self.client_left = True
             self.deadline = self.due = min(self.due, time.monotonic() + CLIENT_LEFT_GRACE)
 
-    def on_backend_news(self, events: int) -> None:
+    def on_news(self, events: int) -> None:
         """The attempt has been answered, one way or the other."""
         attempt = self.attempt
         if attempt is None:
@@ -106,6 +121,14 @@ class Dial:
                 self._failed(errno.ECONNREFUSED)
             else:
                 self._connected(attempt, events)
+
+    def look(self, now: float) -> None:
+        """It takes a while: see whether it is overdue, and from now on whether the client leaves."""
+        if now >= self.due:
+            self.timed_out()
+        elif not self.client_watched:
+            self.client_watched = True
+            self.session.reactor.watch(self.session.client, Waiting(self), READ_EDGES)
 
     def timed_out(self) -> None:
         """The attempt has had its share of the time, or all that its client left to it."""
@@ -141,13 +164,13 @@ class Dial:
             attempt.setsockopt(IPPROTO_IP, IP_LOCAL_PORT_RANGE, listener.plane.source_ports)
         self.attempt, self.slot = attempt, slot
         slot.active += 1
-        code = attempt.connect_ex((address.host, address.port))
+        code = attempt.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):
             self._drop_attempt()
             self._blame(slot, code)
             return False
         listener.plane.watch_dial(self)
-        listener.reactor.watch(attempt.fileno(), self.on_backend_news)
+        listener.reactor.watch(attempt.fileno(), self, STREAM_EDGES)
         return True
 
     def _connected(self, attempt: Socket, events: int) -> None:
@@ -156,13 +179,18 @@ class Dial:
         session.listener.plane.dialling.pop(self, None)
         self.attempt = None
         session.connected(attempt, slot)
-        # News that came while there was nowhere to send it will not come again.
-        said, greeting = self.client_said & ~WRITE, events & ~WRITE
-        if not said:
+        inbound = session.inbound
+        assert inbound is not None
+        if self.client_watched:  # what it said while there was nowhere to send it is news once more
+            session.reactor.hand_over(session.client, inbound)
+            session.reactor.renew(session.client, READ_EDGES)
+        else:
+            session.reactor.watch(session.client, inbound, READ_EDGES)
+        inbound.pump()
+        if not inbound.moved and session.inbound is not None:
             # Nothing will carry the handshake's last acknowledgement soon, and who speaks first waits for it.
             attempt.setsockopt(IPPROTO_TCP, TCP_QUICKACK, ACKNOWLEDGE_NOW)
-        if said and session.inbound is not None:
-            session.inbound.on_news(said)
+        greeting = events & ~WRITE  # it will not come again
         if greeting and session.outbound is not None:
             session.outbound.on_news(greeting)
 
@@ -187,11 +215,11 @@ class Dial:
         slot.active -= 1
         self.attempt = self.slot = None
         self.session.listener.plane.dialling.pop(self, None)
-        self.session.reactor.discard(attempt.fileno(), attempt)
+        self.session.reactor.discard(attempt.detach())
 
     def _client_is_silent(self) -> bool:
         try:
-            return not self.session.client.recv(1, MSG_PEEK)
+            return not self.session.client_socket().recv(1, MSG_PEEK)
         except OSError:
             return True
 

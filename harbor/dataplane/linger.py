@@ -14,7 +14,7 @@ from socket import SO_LINGER, SOL_SOCKET
 from typing import Final
 
 from harbor.dataplane.budget import PER_LINGERING, Descriptors
-from harbor.dataplane.reactor import Reactor
+from harbor.dataplane.reactor import READ_EDGES, Calling, Reactor
 from harbor.dataplane.sockets import RESET_ON_CLOSE, SIOCOUTQ
 
 DISCARD_FOR: Final = 2.0  # seconds that a client may go on sending after its answer is complete
@@ -49,7 +49,7 @@ def discard_until_end(reactor: Reactor, descriptors: Descriptors, client: Socket
         _close(reactor, descriptors, client)
 
     timer = reactor.loop.call_later(DISCARD_FOR, close)
-    reactor.watch(client.fileno(), on_news)
+    reactor.watch(client.fileno(), Calling(on_news), READ_EDGES)
 
 
 def reset_when_delivered(reactor: Reactor, descriptors: Descriptors, client: Socket) -> None:
@@ -72,5 +72,5 @@ def unacknowledged(sock: Socket) -> int:
 
 
 def _close(reactor: Reactor, descriptors: Descriptors, client: Socket) -> None:
-    reactor.discard(client.fileno(), client)
+    reactor.discard(client.detach())
     descriptors.give(PER_LINGERING)

@@ -321,8 +321,8 @@ class DataPlane:
     def _look_at_dials(self) -> None:
         self._dial_timer = None
         now = time.monotonic()
-        for dial in [dial for dial in self.dialling if now >= dial.due]:
-            dial.timed_out()
+        for dial in list(self.dialling):
+            dial.look(now)
         if self.dialling:
             self._dial_timer = self.reactor.loop.call_later(DIAL_TICK, self._look_at_dials)
 

@@ -15,15 +15,15 @@ import socket
 import time
 from _socket import socket as Socket  # noqa: N812 - without socket.socket's Python layer: 1 KiB and 4 µs less
 from collections.abc import Callable
-from socket import SO_LINGER, SOCK_STREAM, SOL_SOCKET
+from socket import SHUT_WR, SO_ERROR, SO_LINGER, SOCK_STREAM, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.budget import PER_LINGERING, PER_TCP_SESSION
 from harbor.dataplane.dial import Dial
 from harbor.dataplane.linger import discard_until_end, reset_when_delivered
-from harbor.dataplane.reactor import READ, Reactor
+from harbor.dataplane.reactor import READ, Reactor, Watcher
 from harbor.dataplane.sockets import RESET_ON_CLOSE, plain_address
-from harbor.dataplane.stream import Stream, relay
+from harbor.dataplane.stream import Stream
 from harbor.dataplane.tally import Tally
 from harbor.model import Policy, Protocol, Reason, SessionView
 from harbor.policy.rotation import Rotation, Slot
@@ -36,11 +36,17 @@ RETRY_ACCEPT: Final = 0.1  # seconds to wait when the kernel has no descriptor o
 GROWN_UP: Final = 10.0  # seconds after which a session gets the options that short ones do without
 SWEEP: Final = 5.0  # seconds between looks at the sessions of a service
 
+_set_blocking: Final = os.set_blocking
+
 
 class TcpSession:
-    """One client connection and the backend connection made for it. ``clear``: nothing stands in the relay's way."""
+    """One client connection and the backend connection made for it. ``clear``: nothing stands in the relay's way.
+
+    Of the client there is a descriptor, and a socket object only once something asks for what descriptors cannot do.
+    """
 
     __slots__ = (
+        "_client",
         "backend",
         "clear",
         "client",
@@ -57,13 +63,14 @@ class TcpSession:
         "started",
     )
 
-    def __init__(self, listener: TcpListener, client: Socket, client_address: Any, number: int) -> None:
+    def __init__(self, listener: TcpListener, client: int, client_address: Any, number: int) -> None:
         self.id = number
         self.listener = listener
         self.reactor = listener.reactor
         self.client = client
+        self._client: Socket | None = None
         self.client_address = client_address
-        self.started = time.monotonic()
+        self.started = listener.reactor.now
         self.backend: Socket | None = None
         self.slot: Slot | None = None
         self.dial: Dial | None = None
@@ -75,16 +82,15 @@ class TcpSession:
 
     def connected(self, backend: Socket, slot: Slot) -> None:
         """The backend has answered: from now on bytes flow."""
-        reactor = self.reactor
         self.backend = backend
         self.slot = slot
         self.dial = None
-        inbound = self.inbound = Stream(self, self.client, backend)
-        outbound = self.outbound = Stream(self, backend, self.client)
+        client, far = self.client, backend.fileno()
+        inbound = self.inbound = Stream(self, client, far, True)
+        outbound = self.outbound = Stream(self, far, client, False)
         inbound.other, outbound.other = outbound, inbound
         self.clear = True
-        reactor.rewire(self.client.fileno(), relay(inbound, self, reactor))
-        reactor.rewire(backend.fileno(), relay(outbound, self, reactor))
+        self.reactor.hand_over(far, outbound)
 
     def settle(self) -> None:
         """Find out whether the short way is open again."""
@@ -94,13 +100,36 @@ class TcpSession:
                 inbound.ended or outbound.ended or inbound.held or outbound.held or inbound.fault or outbound.fault
             )
 
+    def end_sink(self, stream: Stream) -> None:
+        """Pass on the end of a direction. Errors: OSError if the sink is dead."""
+        sink = self.backend if stream is self.inbound else self.client_socket()
+        assert sink is not None
+        sink.shutdown(SHUT_WR)
+
+    def error_of(self, stream: Stream) -> OSError:
+        """What the source of a stream has failed with."""
+        source = self.client_socket() if stream is self.inbound else self.backend
+        assert source is not None
+        return OSError(source.getsockopt(SOL_SOCKET, SO_ERROR), "found dead")
+
+    def client_socket(self) -> Socket:
+        """The client's socket, for what cannot be done with its descriptor."""
+        client = self._client
+        if client is None:
+            client = self._client = Socket(self.listener.family, SOCK_STREAM, 0, self.client)
+        return client
+
+    def take_client(self) -> int:
+        """The client's descriptor, from now on the caller's to close."""
+        return self.client if self._client is None else self._client.detach()
+
     def both_ended(self, first: Stream) -> None:
         """Both sides have ended in order."""
         self.end(Reason.CLIENT_CLOSED if first is self.inbound else Reason.BACKEND_CLOSED)
 
     def broke(self, stream: Stream) -> None:
         """The source of ``stream`` was reset. A reset stays a reset; an answer that was whole stays whole."""
-        client, backend = self.client, self.backend
+        backend = self.backend
         assert backend is not None
         if stream is self.inbound:
             backend.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
@@ -109,29 +138,29 @@ class TcpSession:
             # The backend had answered and closed, then refused what the client still sends. Closing with that
             # unread would reset the client, and its answer might be lost on the way.
             self.end(Reason.BACKEND_CLOSED, keep_client=True)
-            discard_until_end(self.reactor, self.listener.plane.descriptors, client)
+            discard_until_end(self.reactor, self.listener.plane.descriptors, self.client_socket())
         else:
             self.end(Reason.BACKEND_RESET, keep_client=True)
-            reset_when_delivered(self.reactor, self.listener.plane.descriptors, client)
+            reset_when_delivered(self.reactor, self.listener.plane.descriptors, self.client_socket())
 
     def abort(self, reason: Reason) -> None:
         """End it from our side; both peers see a reset, for what they got may not be whole."""
-        self.client.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
+        self.client_socket().setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
         if self.backend is not None:
             self.backend.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
         self.end(reason)
 
     def end(self, reason: Reason, keep_client: bool = False) -> None:
         """Close, count and forget the session. With ``keep_client`` the client's socket is the caller's to close."""
-        reactor, client, backend = self.reactor, self.client, self.backend
+        reactor, backend = self.reactor, self.backend
         if self.dial is not None:
             self.dial.cancel()
         if keep_client:
-            reactor.ignore(client.fileno())
+            reactor.ignore(self.client)
         else:
-            reactor.discard(client.fileno(), client)
+            reactor.discard(self.take_client())
         if backend is not None:
-            reactor.discard(backend.fileno(), backend)
+            reactor.discard(backend.detach())
         self.listener.ended(self, reason, PER_TCP_SESSION - PER_LINGERING if keep_client else PER_TCP_SESSION)
         # Break the circle of references, so that the memory is free at once and not at some collection's leisure.
         for stream in (self.inbound, self.outbound):
@@ -189,7 +218,7 @@ class TcpSession:
         return "open"
 
 
-class TcpListener:
+class TcpListener(Watcher):
     """The TCP half of a service: accepts, and owns the sessions that come of it.
 
     Closing: ``close()`` stops listening at once and leaves the sessions; the plane ends those.
@@ -204,7 +233,7 @@ class TcpListener:
         self.tally = Tally()
         self.sessions: dict[int, TcpSession] = {}
         self._sock = sock
-        self._family = sock.family
+        self.family = sock.family
         self._accept: Callable[[], tuple[int, Any]] = sock._accept  # type: ignore[attr-defined]
         self._at_once = 1
         self._polls = -1  # the reactor's count of polls when clients waited last
@@ -212,13 +241,14 @@ class TcpListener:
 
     def open(self) -> None:
         """Begin to accept."""
-        self.reactor.watch(self._sock.fileno(), self.on_news, READ)
+        self.reactor.watch(self._sock.fileno(), self, READ)
 
     def close(self) -> None:
         """Stop listening; clients in the backlog are reset by the kernel."""
-        self.reactor.discard(self._sock.fileno(), self._sock)
+        if self._sock.fileno() >= 0:
+            self.reactor.discard(self._sock.detach())
 
-    def on_news(self, _events: int) -> None:
+    def on_news(self, events: int) -> None:
         """Clients wait. A lone one costs a single accept; a crowd still there at the next poll is taken faster."""
         polls = self.reactor.polls
         self._at_once = min(2 * self._at_once, ACCEPTS) if polls == self._polls + 1 else 1
@@ -240,23 +270,22 @@ class TcpListener:
                     self.reactor.loop.call_later(RETRY_ACCEPT, self._resume)
                     return
                 continue  # ECONNABORTED and kin: that client is gone already
-            os.set_blocking(fd, False)
-            self._admit(Socket(self._family, SOCK_STREAM, 0, fd), address)
+            _set_blocking(fd, False)
+            self._admit(fd, address)
 
-    def _admit(self, client: Socket, address: Any) -> None:
+    def _admit(self, client: int, address: Any) -> None:
         self.tally.opened += 1
         limit = self.policy.max_sessions
         if limit and len(self.sessions) >= limit:
             self.plane.descriptors.give(PER_TCP_SESSION)
             self.tally.closed[Reason.LIMIT_SERVICE] += 1
-            self.reactor.discard(client.fileno(), client)
+            self.reactor.discard(client)
             return
         session = TcpSession(self, client, address, self.plane.next_session_id())
         self.sessions[session.id] = session
         if not self._sweeping:
             self._sweep_later()
         dial = session.dial = Dial(session)
-        self.reactor.watch(client.fileno(), dial.on_client_news)
         dial.advance()
 
     def ended(self, session: TcpSession, reason: Reason, freed: int) -> None:

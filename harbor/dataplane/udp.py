@@ -1,7 +1,7 @@
 """UDP: one flow per client, each with its own connected socket to the backend at the head of the queue.
 
-    UdpPort.on_datagrams → Flows.find → send             (client to backend)
-    UdpFlow socket → on_replies → send from the port     (backend to client)
+    UdpPort.on_news → Flows.find → send              (client to backend)
+    Replies.on_news → send from the port             (backend to client)
 
 A connected socket makes the kernel tell what an unconnected one keeps silent: ICMP "port unreachable" arrives as
 ECONNREFUSED, and nobody but the backend can answer. When the primary changes nothing is done to live
@@ -15,12 +15,11 @@ import socket
 import struct
 import time
 from _socket import socket as Socket  # noqa: N812 - as in tcp.py
-from collections.abc import Callable
 from socket import IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOCK_DGRAM, SOCK_NONBLOCK
 from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.budget import PER_UDP_FLOW
-from harbor.dataplane.reactor import READ, Reactor
+from harbor.dataplane.reactor import READ, Reactor, Watcher
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, IP_PKTINFO, family_of, kernel_drops, plain_address
 from harbor.dataplane.tally import Tally
 from harbor.model import Drop, Policy, Protocol, Reason, SessionView
@@ -34,6 +33,7 @@ DATAGRAMS: Final = 64  # handled at one go, at most, before the others get their
 SWEEP: Final = 1.0  # seconds between looks for idle flows, at most
 ANCILLARY: Final = 64  # bytes; room for one in6_pktinfo
 Ancillary = list[tuple[int, int, bytes]]
+NO_ANCILLARY: Final[Ancillary] = []
 
 # Errors of connect() that say something about the backend. All others are this machine's own trouble.
 BACKENDS_FAULT: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
@@ -82,7 +82,7 @@ class UdpFlow(Flow):
         )
 
 
-class UdpPort:
+class UdpPort(Watcher):
     """The UDP half of a service: its socket, its flows, and the backend that is primary.
 
     Closing: ``close()`` stops receiving at once; the plane ends the flows.
@@ -98,17 +98,19 @@ class UdpPort:
         self.tally = Tally()
         self._sock = sock
         self._wildcard = wildcard
-        self._receive = _receiver(sock, plane.reactor, wildcard)
+        self._receive_from, self._send_to = sock.recvfrom_into, sock.sendto
+        self._receive_message, self._send_message = sock.recvmsg_into, sock.sendmsg
         self._sweeping = False
         self._at_once = 1
 
     def open(self) -> None:
         """Begin to forward."""
-        self.reactor.watch(self._sock.fileno(), self.on_datagrams, READ)
+        self.reactor.watch(self._sock.fileno(), self, READ)
 
     def close(self) -> None:
         """Stop receiving."""
-        self.reactor.discard(self._sock.fileno(), self._sock)
+        if self._sock.fileno() >= 0:
+            self.reactor.discard(self._sock.detach())
 
     def dropped(self) -> dict[Drop, int]:
         """Drops by reason, those of the kernel's receive queue included."""
@@ -117,13 +119,13 @@ class UdpPort:
             drops[Drop.RECEIVE_QUEUE] = lost
         return drops
 
-    def on_datagrams(self, _events: int) -> None:
+    def on_news(self, events: int) -> None:
         """Clients have sent something. How many datagrams are taken at once follows from how many there were before."""
-        receive, find, whole = self._receive, self.flows.find, self.reactor.whole
+        find, whole = self.flows.find, self.reactor.whole
         at_once = self._at_once
         for taken in range(at_once):
             try:
-                count, key, client, local = receive()
+                count, key, client, local = self._receive()
             except BlockingIOError:
                 self._at_once = taken or 1
                 return
@@ -144,6 +146,13 @@ class UdpPort:
             flow.bytes_in += count
         self._at_once = min(2 * at_once, DATAGRAMS)
 
+    def reply(self, flow: UdpFlow, data: memoryview) -> None:
+        """Answer the client of a flow, from the address that it used. Errors: OSError."""
+        if self._wildcard:
+            self._send_message((data,), flow.local, 0, flow.client)
+        else:
+            self._send_to(data, flow.client)
+
     def end(self, flow: UdpFlow, reason: Reason) -> None:
         """Close, count and forget a flow."""
         self.flows.remove(flow)
@@ -158,7 +167,7 @@ class UdpPort:
         if late:
             tally.dropped[Drop.LATE_REPLY] += late
         self.plane.descriptors.give(PER_UDP_FLOW)
-        self.reactor.discard(flow.backend.fileno(), flow.backend)
+        self.reactor.discard(flow.backend.detach())
         if self.plane.session_ended is not None:
             self.plane.session_ended(flow.view(self.service_id, time.monotonic(), time.time()), reason)
 
@@ -213,7 +222,7 @@ class UdpPort:
         slot.active += 1
         self.tally.opened += 1
         self.flows.add(flow)
-        self.reactor.watch(backend.fileno(), self._replies(flow), READ)
+        self.reactor.watch(backend.fileno(), Replies(self, flow), READ)
         if not self._sweeping:
             self._sweep_later()
         return flow
@@ -222,7 +231,7 @@ class UdpPort:
         """Find out what a failed send means; returns the flow on which the datagram went after all."""
         if error.errno == errno.ECONNREFUSED:
             # ICMP tells of an earlier datagram; this one was not sent. It goes to whoever is primary now.
-            self._refused(flow, error)
+            self.refused(flow, error)
             if flow.slot is not self.primary:
                 successor = self._route(flow, flow.key, flow.client, flow.local)
                 if successor is None:
@@ -231,17 +240,19 @@ class UdpPort:
             try:
                 flow.send(data)
             except OSError as again:
-                self._drop(again, Drop.BACKEND_BUSY)
+                self.drop(again, Drop.BACKEND_BUSY)
                 return None
             return flow
-        self._drop(error, Drop.BACKEND_BUSY)
+        self.drop(error, Drop.BACKEND_BUSY)
         return None
 
-    def _drop(self, error: OSError, when_full: Drop) -> None:
+    def drop(self, error: OSError, when_full: Drop) -> None:
+        """Count a datagram that could not be sent."""
         full = isinstance(error, BlockingIOError) or error.errno == errno.ENOBUFS
         self.tally.dropped[when_full if full else DROPS.get(error.errno or 0, Drop.UNREACHABLE)] += 1
 
-    def _refused(self, flow: UdpFlow, error: OSError) -> None:
+    def refused(self, flow: UdpFlow, error: OSError) -> None:
+        """ICMP said that nobody listens where the flow goes."""
         self.tally.dropped[Drop.BACKEND_REFUSED] += 1
         self._blame(flow.slot, error)
 
@@ -249,54 +260,14 @@ class UdpPort:
         detail = f"UDP to {slot.address}: {error.strerror}"
         self.plane.observer.backend_failed(self.service_id, slot.backend_id, slot.address, detail)
 
-    def _replies(self, flow: UdpFlow) -> Callable[[int], None]:
-        """The handler for the backend's answers."""
-        receive, reply, buffer, whole = (
-            flow.backend.recv_into,
-            self._replier(flow),
-            self.reactor.buffer,
-            self.reactor.whole,
-        )
-        flows, reactor = self.flows, self.reactor
-        at_once, polls = 1, 0
-
-        def on_replies(_events: int) -> None:
-            nonlocal at_once, polls
-            # One is the rule. More at once only where there was more at the poll before.
-            at_once = min(2 * at_once, DATAGRAMS) if reactor.polls == polls + 1 else 1
-            polls = reactor.polls
-            refusal: OSError | None = None
-            for _ in range(at_once):
-                try:
-                    count = receive(buffer)
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    if flows.find(flow.key) is not flow:
-                        return
-                    refusal = error  # what the backend sent before it died may still be there
-                    continue
-                try:
-                    reply(whole[:count])
-                except OSError as error:
-                    self._drop(error, Drop.CLIENT_BUSY)
-                    continue
-                flow.datagrams_out += 1
-                flow.bytes_out += count
-                if not flow.answered:
-                    flows.answer(flow)
-            if refusal is not None:
-                self._refused(flow, refusal)
-
-        return on_replies
-
-    def _replier(self, flow: UdpFlow) -> Callable[[memoryview], Any]:
-        client, local = flow.client, flow.local
+    def _receive(self) -> tuple[int, Any, Any, Ancillary]:
+        """One datagram, in the shared buffer: its length, flow key, client, what a reply needs. Errors: OSError."""
         if not self._wildcard:
-            send_to = self._sock.sendto
-            return lambda data: send_to(data, client)
-        send_message = self._sock.sendmsg
-        return lambda data: send_message((data,), local, 0, client)
+            count, client = self._receive_from(self.reactor.buffer)
+            return count, client, client, NO_ANCILLARY
+        count, ancillary, _, client = self._receive_message([self.reactor.buffer], ANCILLARY)
+        local = _reply_from(ancillary)
+        return count, (client, local[0][2] if local else b""), client, local
 
     def _sweep_later(self) -> None:
         self._sweeping = True
@@ -310,24 +281,46 @@ class UdpPort:
             self._sweep_later()
 
 
-def _receiver(sock: socket.socket, reactor: Reactor, wildcard: bool) -> Callable[[], tuple[int, Any, Any, Ancillary]]:
-    """A function that receives one datagram into the buffer: (length, flow key, client, what a reply needs)."""
-    if not wildcard:
-        receive_from, buffer = sock.recvfrom_into, reactor.buffer
+class Replies(Watcher):
+    """What the backend answers in one flow. It watches the flow's socket."""
 
-        def receive() -> tuple[int, Any, Any, Ancillary]:
-            count, client = receive_from(buffer)
-            return count, client, client, []
+    __slots__ = ("_at_once", "_flow", "_polls", "_port", "_receive")
 
-        return receive
-    receive_message, buffers = sock.recvmsg_into, [reactor.buffer]
+    def __init__(self, port: UdpPort, flow: UdpFlow) -> None:
+        self._port = port
+        self._flow = flow
+        self._receive = flow.backend.recv_into
+        self._at_once = 1
+        self._polls = 0
 
-    def receive_with_local() -> tuple[int, Any, Any, Ancillary]:
-        count, ancillary, _, client = receive_message(buffers, ANCILLARY)
-        local = _reply_from(ancillary)
-        return count, (client, local[0][2] if local else b""), client, local
-
-    return receive_with_local
+    def on_news(self, events: int) -> None:
+        """Answers lie there. One is the rule; more at once are taken only where there were more at the poll before."""
+        port, flow = self._port, self._flow
+        reactor, receive = port.reactor, self._receive
+        self._at_once = min(2 * self._at_once, DATAGRAMS) if reactor.polls == self._polls + 1 else 1
+        self._polls = reactor.polls
+        refusal: OSError | None = None
+        for _ in range(self._at_once):
+            try:
+                count = receive(reactor.buffer)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if port.flows.find(flow.key) is not flow:
+                    return
+                refusal = error  # what the backend sent before it died may still be there
+                continue
+            try:
+                port.reply(flow, reactor.whole[:count])
+            except OSError as error:
+                port.drop(error, Drop.CLIENT_BUSY)
+                continue
+            flow.datagrams_out += 1
+            flow.bytes_out += count
+            if not flow.answered:
+                port.flows.answer(flow)
+        if refusal is not None:
+            port.refused(flow, refusal)
 
 
 def _reply_from(ancillary: Ancillary) -> Ancillary:

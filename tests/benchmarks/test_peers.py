@@ -28,14 +28,14 @@ def place(tmp_path: Path) -> Place:
 def test_haproxy_has_one_section_for_each_port(place: Place) -> None:
     text = HAProxy().files(place, [TCP])["haproxy.cfg"]
     assert "nbthread 1\n" in text
-    assert text.endswith("\nlisten tcp20001\n    bind 10.91.1.1:20001\n    server backend 10.91.2.2:4001\n")
+    assert text.endswith("\nlisten tcp20001\n    bind 10.91.1.1:20001\n    server backend0 10.91.2.2:4001\n")
 
 
 def test_nginx_has_one_server_for_each_port(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Nginx, "_module", lambda self: None)
     text = Nginx().files(place, [TCP, UDP])["nginx.conf"]
     assert "worker_processes 1;" in text
-    assert "server { listen 10.91.1.1:20001 backlog=4096; proxy_pass 10.91.2.2:4001; }" in text
+    assert "server { listen 10.91.1.1:20001 backlog=4096; proxy_pass tcp20001; }" in text
     assert "server { listen 10.91.1.1:20002 udp " in text
     assert text.count("{") == text.count("}")
 

@@ -20,7 +20,7 @@ from support.needs import lacking, needs
 from support.sockets import address_of, connected, listening, on_free_port, receive_exactly
 
 SCRIPT: Final = Path(__file__).parents[1] / "support" / "measured_plane.py"
-PAYLOAD: Final = {"recvfrom", "sendto", "recvmsg", "sendmsg", "read", "write"}  # may be counted apart
+PAYLOAD: Final = {"recvfrom", "sendto", "recvmsg", "sendmsg", "read", "readv", "write"}  # may be counted apart
 WAITS: Final = {"epoll_wait", "epoll_pwait"}
 # How often the plane wakes up depends on who else is busy, everything else does not: the quietest run counts.
 ATTEMPTS: Final = 8
@@ -91,7 +91,7 @@ def one_processor() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_processor")
 @pytest.mark.parametrize("drive", [one_by_one, all_together])
-def test_a_session_costs_at_most_sixteen_system_calls_besides_its_payload(tmp_path: Path, drive: Drive) -> None:
+def test_a_session_costs_at_most_fifteen_system_calls_besides_its_payload(tmp_path: Path, drive: Drive) -> None:
     # A port that is nobody's source port, as backends usually have; any other costs one call more.
     with contextlib.closing(on_free_port(lambda port: Backend(echo, port=port))) as backend:
         before = system_calls(tmp_path, backend.address, nothing)
@@ -103,11 +103,11 @@ def test_a_session_costs_at_most_sixteen_system_calls_besides_its_payload(tmp_pa
             spent = {name: count for name, count in spent.items() if count > 0 and name not in PAYLOAD}
             waits = sum(count for name, count in spent.items() if name in WAITS)
             assert spent["accept4"] >= 1  # strace saw the sessions
-            assert sum(spent.values()) - waits < 13, spent
+            assert sum(spent.values()) - waits < 12, spent
             fewest = min(fewest, sum(spent.values()))
-            if fewest <= 16:
+            if fewest <= 15:
                 break
-    assert fewest <= 16
+    assert fewest <= 15
 
 
 def test_an_idle_session_costs_at_most_two_and_a_half_kibibytes() -> None:

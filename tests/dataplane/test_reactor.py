@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
-from harbor.dataplane.reactor import READ, Reactor
+from harbor.dataplane.reactor import READ, Calling, Reactor
 
 EDGES = READ | select.EPOLLET
 
@@ -39,7 +39,7 @@ class Ear:
         self.heard = 0
         self.fd = self.near.fileno()
         self.reactor = reactor
-        reactor.watch(self.fd, self.on_news, EDGES)
+        reactor.watch(self.fd, Calling(self.on_news), EDGES)
 
     def on_news(self, _events: int) -> None:
         self.heard += 1
@@ -81,7 +81,7 @@ def test_a_handler_that_raises_is_heard_no_more_and_the_others_are(
         ears[0].heard += 1
         raise ZeroDivisionError
 
-    reactor.rewire(ears[0].fd, broken)
+    reactor.hand_over(ears[0].fd, Calling(broken))
     with caplog.at_level(logging.ERROR, "harbor.dataplane"):
         for _ in range(2):
             for ear in ears:
@@ -89,7 +89,7 @@ def test_a_handler_that_raises_is_heard_no_more_and_the_others_are(
             turn(loop)
     assert [ear.heard for ear in ears] == [1, 2, 2]
     assert [record.message for record in caplog.records] == [
-        f"dataplane.bug: the handler of descriptor {ears[0].fd} raised"
+        f"dataplane.bug: the watcher of descriptor {ears[0].fd} raised"
     ]
 
 
@@ -111,10 +111,10 @@ def test_a_number_is_not_reused_before_its_batch_is_done(
     newcomers: list[Ear] = []
 
     def replace(_events: int) -> None:
-        reactor.discard(ears[1].fd, ears[1].near)
+        reactor.discard(ears[1].near.detach())
         newcomers.append(Ear(reactor))
 
-    reactor.rewire(ears[0].fd, replace)
+    reactor.hand_over(ears[0].fd, Calling(replace))
     ears[0].far.send(b"x")
     ears[1].far.send(b"x")
     turn(loop)
@@ -126,7 +126,7 @@ def test_a_number_is_not_reused_before_its_batch_is_done(
 
 
 def test_outside_a_turn_a_discarded_socket_is_closed_at_once(reactor: Reactor, ears: list[Ear]) -> None:
-    reactor.discard(ears[0].fd, ears[0].near)
+    reactor.discard(ears[0].near.detach())
     assert ears[0].near.fileno() == -1
 
 
@@ -138,7 +138,7 @@ def test_who_is_ignored_hears_nothing_and_may_be_watched_again(
     ears[0].far.send(b"x")
     turn(loop)
     assert ears[0].heard == 0
-    reactor.watch(ears[0].fd, ears[0].on_news, EDGES)  # what lies there already is news
+    reactor.watch(ears[0].fd, Calling(ears[0].on_news), EDGES)  # what lies there already is news
     turn(loop)
     assert ears[0].heard == 1
 

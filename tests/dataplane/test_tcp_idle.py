@@ -106,10 +106,11 @@ def test_A20_accepted_sockets_inherit_keepalive_and_old_backend_sockets_get_it(
     port, near, _ = plane.pair()
     expected = {"TCP_KEEPIDLE": 77, "TCP_KEEPINTVL": 7, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 99_000}
     session = _sessions(plane, port)[0]
-    assert session.client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    client = plane.call(session.client_socket)
+    assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert session.backend.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    assert _keeps_alive(session.client)
-    assert _options(session.client) == expected
+    assert _keeps_alive(client)
+    assert _options(client) == expected
     assert not _keeps_alive(session.backend)  # a short session does without
     eventually(lambda: _keeps_alive(session.backend))
     eventually(lambda: _options(session.backend) == expected)

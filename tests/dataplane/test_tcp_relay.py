@@ -254,6 +254,7 @@ def test_A16_a_client_that_never_stops_sending_does_not_hold_up_the_loop(
 
         def __init__(self) -> None:
             self._pair = socket.socketpair()
+            self._pair[1].send(b"x")
 
         def fileno(self) -> int:
             return self._pair[0].fileno()
@@ -262,10 +263,10 @@ def test_A16_a_client_that_never_stops_sending_does_not_hold_up_the_loop(
             self.reads += 1
             return len(buffer)
 
-        def close(self) -> None:
+        def detach(self) -> int:
             self.closed = True
-            for sock in self._pair:
-                sock.close()
+            self._pair[1].close()
+            return self._pair[0].detach()
 
     client = Endless()
     assert plane.plane.descriptors.take(1)

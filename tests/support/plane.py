@@ -287,7 +287,7 @@ class RunningPlane:
     def _left(self) -> dict[str, Any]:
         plane, reactor = self.plane, self.plane.reactor
         counts = {
-            "handlers": len(reactor._handlers),
+            "watched": reactor.watched(),
             "held": reactor.held,
             "ready": len(reactor._ready),
             "discarded": len(reactor._discarded),
