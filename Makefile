@@ -10,18 +10,23 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test suite test-all check fmt docs pages lock clean bench bench-quick bench-setup
+.PHONY: help run compiled test suite test-all check fmt docs pages lock clean bench bench-quick bench-setup
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: $(STAMP)  ## a node with sample services, in a scratch directory; Ctrl-C ends it
+run: compiled  ## a node with sample services, in a scratch directory; Ctrl-C ends it
 	$(BIN)/harbor demo
+
+compiled: $(STAMP)  ## machine code of the data path, if there is a C compiler; Harbor runs without it, only slower
+	@$(BIN)/python hatch_build.py
 
 test: check suite  ## lint, types and every test
 
-suite: $(STAMP)  ## every test
+suite: compiled  ## every test, and those of the data path once more on its machine code
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
+	@HARBOR_PURE=0 $(BIN)/python -c 'import harbor, sys; sys.exit(not harbor.is_compiled)' || exit 0; \
+		HARBOR_PURE=0 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 tests/dataplane tests/applications
 
 test-all:  ## the suite on every Python that is installed and new enough, each in its own environment
 	@failed=; for python in $$(./.ci/pythons); do \
@@ -55,7 +60,7 @@ bench: bench-setup  ## every row beside every peer, three rounds: over an hour; 
 bench-quick: bench-setup  ## one of each kind, one round: under two minutes
 	$(BIN)/python -m benchmarks --quick $(BENCH)
 
-bench-setup: $(STAMP)  ## the load generator (needs gcc), and the peers as far as they can be installed
+bench-setup: compiled  ## the load generator (needs gcc), and the peers as far as they can be installed
 	@$(BIN)/python -m benchmarks.setup
 
 lock:  ## requirements.lock anew, from pyproject.toml (needs uv)
@@ -63,7 +68,7 @@ lock:  ## requirements.lock anew, from pyproject.toml (needs uv)
 		--no-annotate --no-header --no-emit-index-url -o requirements.lock
 
 clean:  ## away with everything that was made
-	rm -rf $(VENV) .venv .venv-* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf harbor/_compiled $(VENV) .venv .venv-* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find harbor tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Harbor itself is installed without build isolation, so that nothing outside the lock is ever fetched.

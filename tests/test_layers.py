@@ -15,7 +15,8 @@ ROOT = Path(harbor.__file__).parent
 
 # Lowest first. What stands on one line does not import one another. A module that is not here fails the test.
 LAYERS = (
-    ("harbor",),  # the version, nothing else
+    ("harbor.compiled",),
+    ("harbor",),  # the version, and which of the two the data path runs: source or machine code
     ("harbor.errors",),
     ("harbor.model",),
     ("harbor.config",),

@@ -91,9 +91,11 @@ def demo() -> None:
 def version(as_json: bool) -> None:
     """Print the version."""
     if as_json:
-        print_json({"version": harbor.__version__, "python": platform.python_version()})
+        facts = {"version": harbor.__version__, "python": platform.python_version(), "compiled": harbor.is_compiled}
+        print_json(facts)
     else:
-        say(f"harbor {harbor.__version__} (Python {platform.python_version()})")
+        how = "compiled" if harbor.is_compiled else "not compiled"
+        say(f"harbor {harbor.__version__} (Python {platform.python_version()}, data path {how})")
 
 
 def _loaded(config: Path | None) -> Config:

@@ -8,6 +8,7 @@ import pytest
 
 from harbor.dataplane.sockets import Liveness
 from harbor.model import Reason
+from support.needs import plain_source
 from support.plane import Planes, RunningPlane
 from support.sockets import address_of, ends, go_deaf, receive_exactly, reset
 from support.waiting import eventually
@@ -76,6 +77,7 @@ def test_a_timeout_that_is_set_later_holds_for_sessions_that_live(plane: Running
     plane.await_end(port, Reason.IDLE_TIMEOUT)
 
 
+@plain_source
 def test_A20_peers_that_lost_power_are_found_out(planes: Planes, quick_age: None) -> None:
     """Three sessions: a silent one loses its backend, a silent one its client, and one its backend while it sends."""
     plane = planes(liveness=QUICK)
@@ -97,6 +99,7 @@ def test_A20_peers_that_lost_power_are_found_out(planes: Planes, quick_age: None
     assert receive_exactly(pairs[3][1], 7) == b"we live"
 
 
+@plain_source
 def test_A20_accepted_sockets_inherit_keepalive_and_old_backend_sockets_get_it(
     planes: Planes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

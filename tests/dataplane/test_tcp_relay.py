@@ -18,6 +18,7 @@ from harbor.dataplane.sockets import SIOCOUTQ
 from harbor.dataplane.stream import Stream
 from harbor.model import Reason
 from support.backends import echo, greeting, sending
+from support.needs import plain_source
 from support.plane import RunningPlane
 from support.sockets import address_of, ends, is_silent, receive_all, receive_exactly, reset
 from support.waiting import eventually
@@ -145,6 +146,7 @@ def test_A05_A06_a_slow_reader_gets_every_byte_and_costs_bounded_memory(plane: R
     assert counters.bytes_in + counters.bytes_out == len(BULK)
 
 
+@plain_source
 def test_A05_many_slow_readers_cost_a_piece_each(plane: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harbor.dataplane.stream.HELD_BUDGET", WHOLE)
     backend = plane.backend(sending(b"x" * (16 * MIB)))
@@ -158,6 +160,7 @@ def test_A05_many_slow_readers_cost_a_piece_each(plane: RunningPlane, monkeypatc
     plane.await_end(port, Reason.CLIENT_RESET, len(clients))
 
 
+@plain_source
 def test_no_copy_is_kept_while_the_peer_keeps_up(plane: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     held = []
     hold = Stream.hold

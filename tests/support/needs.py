@@ -8,6 +8,10 @@ from typing import Final, NoReturn
 
 import pytest
 
+import harbor
+
+plain_source = pytest.mark.skipif(harbor.is_compiled, reason="changes what compiled code has settled")
+
 # program -> the Debian package that has it; a program that is not listed has a package of its own name
 PACKAGES: Final = {
     "dig": "bind9-dnsutils",
