@@ -31,6 +31,8 @@ RESULTS: Final = ROOT / "results"
 PLAIN_WIDTH: Final = 240  # columns of a table that goes to a file
 LONG: Final = 60.0  # seconds: as long as a closed connection keeps its port
 
+SAME: Final = ("commit", "machine", "versions", "rounds", "seconds", "long_seconds")  # or rows do not belong together
+
 Named = TypeVar("Named", Peer, Row)
 
 
@@ -42,6 +44,12 @@ Named = TypeVar("Named", Peer, Row)
 @click.option("--long-seconds", type=click.FloatRange(0.2, 600), help="The same between three hosts.  [default: 60]")
 @click.option("--quick", is_flag=True, help="A few rows, one round of a second: under two minutes.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Where JSON, plot and Markdown go.")
+@click.option(
+    "--resume",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="JSON",
+    help="Keep what an earlier run has, and measure what it lacks.",
+)
 @click.option("--list", "only_list", is_flag=True, help="Say which rows and peers there are.")
 def main(
     rows: str,
@@ -51,6 +59,7 @@ def main(
     long_seconds: float | None,
     quick: bool,
     results: Path,
+    resume: Path | None,
     only_list: bool,
 ) -> None:
     """Measure Harbor beside its peers."""
@@ -62,6 +71,11 @@ def main(
     rounds = rounds or (1 if quick else 3)
     seconds = seconds or (1.0 if quick else 3.0)
     bench = Bench(machine.Cores.choose(), seconds, long_seconds or (seconds if quick else LONG))
+    kept: dict[str, Any] = {}
+    if resume is not None:
+        kept = _kept(resume, _facts(run, rounds, bench))
+        wanted = {row.name for row in chosen_rows}
+        chosen_rows = [row for row in ROWS if row.name in wanted or row.figures[0].name in kept]
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -69,7 +83,7 @@ def main(
     except Failed as error:
         raise click.ClickException(str(error)) from error
     os.sched_setaffinity(0, {bench.cores.load})  # we are load too
-    runner = Runner(run, chosen_rows, bench, rounds, console)
+    runner = Runner(run, chosen_rows, bench, rounds, console, kept)
     try:
         runner.all()
     finally:
@@ -99,6 +113,21 @@ def _list(rows: Sequence[Row], run: Run) -> None:
             click.echo(f"{peer.name:24}{peer.title} {run.versions[peer.name]}{' (baseline)' * peer.is_baseline}")
         elif peer.name in run.missing:
             click.echo(f"{peer.name:24}missing: {run.missing[peer.name]}")
+
+
+def _kept(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The rows of an earlier run, if this one would have measured them the same way."""
+    try:
+        earlier = json.loads(file.read_text())
+        rows: dict[str, Any] = earlier["rows"]
+        differing = [name for name in SAME if earlier[name] != facts[name]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"{file} is not the JSON of a run: {error!r}") from error
+    if differing:
+        raise click.ClickException(
+            f"{file} is of another {', '.join(differing)}; begin anew, or give the options of that run"
+        )
+    return rows
 
 
 def _facts(run: Run, rounds: int, bench: Bench) -> dict[str, Any]:

@@ -56,6 +56,16 @@ class Line:
         """Say why a peer has no number, or fewer rounds than others."""
         self.failures.setdefault(peer, reason)
 
+    def keep(self, row: Mapping[str, Any]) -> None:
+        """Take in what ``as_json`` told of this figure in an earlier run."""
+        self.failures.update(row["failures"])
+        for peer, told in row["peers"].items():
+            self.rounds[peer] = list(told["rounds"])
+
+    def has(self, peer: str, count: int) -> bool:
+        """Whether a peer has so many rounds, or is known to fail."""
+        return peer in self.failures or len(self.rounds.get(peer, [])) >= count
+
     def medians(self, peer: str) -> dict[str, float]:
         """The median of each number over the rounds of a peer; empty if it has none."""
         rounds = self.rounds.get(peer, [])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.client
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -46,7 +47,16 @@ def find(peers: Sequence[Peer]) -> Run:
 class Runner:
     """Runs rows on a bench and keeps what they find in ``run``."""
 
-    def __init__(self, run: Run, rows: Sequence[Row], bench: Bench, rounds: int, console: Console) -> None:
+    def __init__(
+        self,
+        run: Run,
+        rows: Sequence[Row],
+        bench: Bench,
+        rounds: int,
+        console: Console,
+        kept: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``kept``: the rows of an earlier run, as JSON; what they have is not measured again."""
         self.run = run
         self.bench = bench
         self.console = console
@@ -54,8 +64,11 @@ class Runner:
         self._peers = {peer.name: peer for peer in run.peers}
         self._lines = {row.name: [Line(figure) for figure in row.figures] for row in rows}
         run.lines = [line for lines in self._lines.values() for line in lines]
+        for line in run.lines:
+            if kept is not None and line.figure.name in kept:
+                line.keep(kept[line.figure.name])
         self._places = {row.name: self._taking_part(row) for row in rows}
-        self._steps = list(steps(self._places, rounds))
+        self._steps = [step for step in steps(self._places, rounds) if not self._has(step)]
         self._remaining = Remaining(self._steps, {row.name: row.duration(bench) for row in rows})
         self._rounds = rounds
 
@@ -99,6 +112,9 @@ class Runner:
         self._remaining.done(step, time.monotonic() - begun)
         if not self.console.is_terminal:
             self.console.print(f"{self._title(step)}: {outcome} ({left})", highlight=False, soft_wrap=True)
+
+    def _has(self, step: Step) -> bool:
+        return all(line.has(step.peer, step.round) for line in self._lines[step.row])
 
     def _title(self, step: Step) -> str:
         return f"{step.row}, round {step.round} of {self._rounds}, {step.peer}"

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.peers.peer import Forward, Peer, Place, Proxy
+from benchmarks.peers.peer import Forward, Missing, Peer, Place, Proxy
 from benchmarks.process import STOP, Failed, Program
+from harbor import __version__, compiled
 
 FIRST_PORT: Final = 20_000  # the ports of all peers: below the kernel's ephemeral ones, apart from Harbor's default
 LAST_PORT: Final = 29_999
@@ -19,6 +20,7 @@ PATIENCE: Final = 20.0
 
 SERVE: Final = """\
 import os, pathlib, sys
+os.environ["HARBOR_PURE"] = sys.argv[2]
 from harbor.config import load
 from harbor.daemon import serve
 sys.exit(serve(load(pathlib.Path(sys.argv[1]), os.environ)))
@@ -26,28 +28,39 @@ sys.exit(serve(load(pathlib.Path(sys.argv[1]), os.environ)))
 
 
 class HarborPeer(Peer):
-    """TCP and UDP, in a process of its own."""
+    """TCP and UDP, in a process of its own, with the data path compiled. Missing where nobody has compiled it."""
 
     name = "harbor"
     title = "Harbor"
     protocols = frozenset({"tcp", "udp"})
+    plain = False
 
     def version(self) -> str:
-        from harbor import __version__
-
+        if not self.plain and not compiled.is_current():
+            raise Missing("the data path is not compiled; run make compiled (it needs a C compiler)")
         return __version__
 
     def start(self, place: Place, forwards: Sequence[Forward]) -> Proxy:
-        return HarborNode(place, forwards)
+        return HarborNode(place, forwards, self.plain)
 
     def fill(self, place: Place, forwards: Sequence[Forward]) -> None:
-        HarborNode(place, forwards).stop(PATIENCE)
+        HarborNode(place, forwards, self.plain).stop(PATIENCE)
+
+
+class PlainHarbor(HarborPeer):
+    """The same with its source interpreted: what a compiler gives, and what there is without one."""
+
+    name = "plain"
+    title = "Harbor, not compiled"
+    is_baseline = True
+    opens_ports = False
+    plain = True
 
 
 class HarborNode(Proxy):
     """A node with its state in the scratch directory. Started again there, it has its services again."""
 
-    def __init__(self, place: Place, forwards: Sequence[Forward]) -> None:
+    def __init__(self, place: Place, forwards: Sequence[Forward], plain: bool) -> None:
         super().__init__(place, forwards)
         state = place.scratch / "state"
         is_new = not state.exists()
@@ -55,7 +68,10 @@ class HarborNode(Proxy):
         config = place.scratch / "harbor.yml"
         config.write_text(json.dumps(configuration(place, state)))
         self.program = Program(
-            [sys.executable, "-c", SERVE, config], place.cpu, log=place.scratch / "log", namespace=place.namespace
+            [sys.executable, "-c", SERVE, config, str(int(plain))],
+            place.cpu,
+            log=place.scratch / "log",
+            namespace=place.namespace,
         )
         self._socket = state / "harbor.sock"
         self._api: _Api | None = None

@@ -102,6 +102,9 @@ class HostsRow(Row):
             proxy.program.wait_for("a first byte", lambda: self._reached(bench, hosts), within=20.0, pause=0.05)
             yield hosts, proxy.program
 
+    def why_not(self, peer: Peer) -> str | None:
+        return "takes a minute each, and is no peer" if peer.is_baseline else super().why_not(peer)
+
     def prepare(self, bench: Bench, peers: Sequence[Peer]) -> None:
         remove_stale()
 

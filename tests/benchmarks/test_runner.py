@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.console import Console
 from benchmarks.machine import Cores
 from benchmarks.peers import Forward, Missing, Peer, Place, Proxy
 from benchmarks.process import Failed
-from benchmarks.results import Figure, Measured
+from benchmarks.results import Figure, Measured, as_json
 from benchmarks.rows import Bench, Row
 from benchmarks.runner import Run, Runner, find
 
@@ -90,3 +91,14 @@ def test_an_interruption_keeps_what_was_found_and_tidies_up() -> None:
     assert run.interrupted
     assert row.calls == ["prepare", "a", "b", "finish"]
     assert run.lines[0].value("a") == 1.0
+
+
+def test_what_an_earlier_run_has_is_kept_and_the_rest_is_measured() -> None:
+    first, _ = run_of(Scripted({"a": [1, 2], "b": [3, KeyboardInterrupt()]}), "a", "b")
+    assert first.interrupted
+    row = Scripted({"a": [], "b": [5]})
+    run = find([Named("a"), Named("b")])
+    kept = json.loads(json.dumps(as_json(first.lines, ["a", "b"])))
+    Runner(run, [row], Bench(Cores(0, 0), 1, 1), 2, Console(file=io.StringIO()), kept).all()
+    assert row.calls == ["prepare", "b", "finish"]
+    assert run.lines[0].rounds == {"a": [{"cpu_us": 1}, {"cpu_us": 2}], "b": [{"cpu_us": 3}, {"cpu_us": 5}]}

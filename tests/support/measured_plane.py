@@ -1,14 +1,17 @@
 """A data plane in a process of its own, for counting what a session costs.
 
-Usage: python measured_plane.py BACKEND_HOST BACKEND_PORT. Prints the port it listens on; ends at the end of stdin.
+Usage: python measured_plane.py BACKEND_HOST BACKEND_PORT. Prints the port it listens on; ends at the end of stdin. A
+line on stdin is answered with how many blocks Python has allocated and, under -X tracemalloc, how many bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import sys
+import tracemalloc
 
 import uvloop
 
@@ -37,7 +40,15 @@ async def serve(backend: Address) -> None:
     gc.collect()
     gc.freeze()
     ended = loop.create_future()
-    loop.add_reader(sys.stdin.fileno(), lambda: ended.done() or ended.set_result(None))
+
+    def on_stdin() -> None:
+        if os.read(sys.stdin.fileno(), 64):
+            gc.collect()
+            print(sys.getallocatedblocks(), tracemalloc.get_traced_memory()[0], flush=True)
+        elif not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(sys.stdin.fileno(), on_stdin)
     print(port, flush=True)
     await ended
     plane.close()
