@@ -6,9 +6,10 @@ import socket
 
 import pytest
 
+import harbor
 from harbor.dataplane.sockets import Liveness
 from harbor.model import Reason
-from support.needs import plain_source
+from support.needs import SETTLED, plain_source
 from support.plane import Planes, RunningPlane
 from support.sockets import address_of, ends, go_deaf, receive_exactly, reset
 from support.waiting import eventually
@@ -20,6 +21,8 @@ OPTIONS = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
 @pytest.fixture
 def quick_age(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions grow up at once."""
+    if harbor.is_compiled:
+        pytest.skip(SETTLED)
     monkeypatch.setattr("harbor.dataplane.tcp.GROWN_UP", 0.05)
     monkeypatch.setattr("harbor.dataplane.tcp.SWEEP", 0.05)
 

@@ -10,7 +10,8 @@ import pytest
 
 import harbor
 
-plain_source = pytest.mark.skipif(harbor.is_compiled, reason="changes what compiled code has settled")
+SETTLED: Final = "changes what compiled code has settled"
+plain_source = pytest.mark.skipif(harbor.is_compiled, reason=SETTLED)
 
 # program -> the Debian package that has it; a program that is not listed has a package of its own name
 PACKAGES: Final = {
