@@ -49,9 +49,9 @@ class Instance:
         """
         async with self._changing:
             old = self._current
-            if old is None:  # it waits to be started again: that can be now
+            if old is None:
                 self._plan = plan
-                self._at_once.set()
+                self._start_now()
                 return True
             new = self._begin(plan)
             if new is None or not await _becomes_ready(new, within):
@@ -71,6 +71,15 @@ class Instance:
         self._end()
         for life in self.lives:
             life.hurry()
+
+    def _start_now(self) -> None:
+        """It waits to be started again, or was given up: somebody thinks that it is worth trying."""
+        self._backoff.deaths = 0
+        self._at_once.set()
+        if self.done.is_set():
+            self.done.clear()
+            self._ending = False
+            self._spawn(self._start_after(0.0))
 
     def _end(self) -> None:
         self._ending = True

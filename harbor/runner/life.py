@@ -133,7 +133,6 @@ class Life:
         while True:
             try:
                 await self._look()
-                around.contact(None)
                 settled = self.state in (State.READY, State.RETIRING) and not self._failures
             except HarborError as error:
                 around.contact(error)
@@ -153,7 +152,8 @@ class Life:
             for service in self.plan.services if well else ():
                 if service.name not in registration and await self._answering.is_at(service):
                     registration.add(service.name)
-        await registration.renew()
+        if await registration.renew():
+            self._around.contact(None)
         if self.state is State.READY and self._failures >= FAILURES:
             self._enter(Event.CHECKS_FAIL)
             self._say(f"its health check failed {FAILURES} times: no new sessions until it passes", wrong=True)

@@ -45,14 +45,14 @@ class Registration:
         """From the next renewal on it is registered with this service, too."""
         self._names.add(name)
 
-    async def renew(self) -> None:
-        """Register, or renew the leases. Errors: those of ``Node``."""
+    async def renew(self) -> bool:
+        """Register, or renew the leases; whether there was one. Errors: those of ``Node``."""
         async with self._talking:
-            for service in self._mine if not self._closed else ():
-                port = self._ports[service.name]
-                await self._around.node.register(
-                    service.name, self._around.host, port, self._around.ttl, self._instance
-                )
+            mine = [] if self._closed else self._mine
+            for service in mine:
+                host, port = self._around.host, self._ports[service.name]
+                await self._around.node.register(service.name, host, port, self._around.ttl, self._instance)
+        return bool(mine)
 
     async def drain(self) -> None:
         """Have no new sessions, and return when the present ones are over, or their time is; renewals go on."""

@@ -24,6 +24,7 @@ from harbor.runner.wish import Asked
 ANSWER_TIMEOUT: Final = 10.0  # seconds; a renewal that takes longer is better asked again
 # The exit code of who was ended by a signal, as shells report it. SIGTERM is how an end is ordered: that is 0.
 ENDED_BY: Final = 128
+MOST_TOLD: Final = 100  # refusals that are remembered, so that each is told once
 
 
 def run(asked: Asked) -> int:
@@ -87,7 +88,8 @@ class Contact:
                 self._is_lost = True
                 self._output.say(f"{error.message}; the instances go on, and register again", wrong=True)
         elif error.message not in self._told:
-            self._told.add(error.message)
+            # Each life may be refused with its own port in the message: what is remembered stays bounded.
+            self._told = {error.message, *list(self._told)[: MOST_TOLD - 1]}
             self._output.say(f"the node refuses: {error.message}", wrong=True)
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -174,10 +174,11 @@ class Terminal:
     Closing: ``close()`` hangs up, and leaves nothing.
     """
 
-    def __init__(self, words: list[str], folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, words: list[str], folder: Path, environment: dict[str, str], by: Sequence[str] = ()) -> None:
+        """``by`` is a program that becomes ``harbor run``."""
         self._ours, its = os.openpty()
         self.process = subprocess.Popen(
-            [needs("setsid"), "--ctty", *HARBOR, "run", *words],
+            [needs("setsid"), "--ctty", *by, *HARBOR, "run", *words],
             stdin=its, stdout=its, stderr=its, cwd=folder, env=environment,
         )  # fmt: skip
         os.close(its)
@@ -267,3 +268,15 @@ def test_ctrl_s_does_not_stop_the_instances(daemon: Daemon, folder: Path) -> Non
 
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_nohup_outlives_its_terminal(daemon: Daemon, folder: Path) -> None:
+    environment = {**os.environ, "HARBOR_CONFIG": str(daemon.config), "TERM": "xterm"}
+    shell = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"]
+    with contextlib.closing(Terminal(["--service", "web", "--", *APP], folder, environment, shell)) as terminal:
+        terminal.shows("is ready")
+        before = greeting(port_of(daemon, "web"))[1]
+        terminal.hang_up()
+        eventually(lambda: greeting(port_of(daemon, "web"))[1] != before)  # a hangup is a restart to who stays
+        os.kill(terminal.process.pid, signal.SIGTERM)
+        assert terminal.process.wait(40) == 0

@@ -250,3 +250,73 @@ def test_services_that_cannot_be_bound_together_are_refused_before_anything_star
     assert running.ended() == 1
     assert "STACKATO_HARBOR_MY_PORT" in running.printed
     assert "args" not in running.printed
+
+
+def test_a_health_check_decides_who_gets_sessions(daemon: Daemon, run: Start, folder: Path) -> None:
+    well = folder / "well"
+    words = ("--health", f"exec:test -e {well}", "--ttl", "1", "--", *APP)
+    running = run("--service", "web", *words)
+    running.shows("site.1 its health check does not pass yet")
+    assert backends(daemon, "web") == {}
+    well.touch()
+    running.ready()
+    assert greeting(port_of(daemon, "web"))[0] == "site.1"
+    well.unlink()
+    running.shows("site.1 its health check failed 3 times: no new sessions until it passes")
+    eventually(lambda: backends(daemon, "web") == {})
+    well.touch()
+    running.ready(2)
+    eventually(lambda: backends(daemon, "web") == {"site.1": "up"})
+    assert "starts again" not in running.printed
+    assert running.stop() == 0
+
+
+def test_what_instances_print_is_kept_for_each_of_them(daemon: Daemon, run: Start, folder: Path) -> None:
+    words = ("--log-dir", "logs", "--service", "web", "--instances", "2", "--", *APP, "--raw", "\x1b[2J", "ä")
+    running = run(*words).ready(2)
+    assert running.printed.count("args --raw \\x1b[2J ä\n") == 2
+    assert running.stop() == 0
+    for name in ("site.1.log", "site.2.log"):
+        text = (folder / "logs" / name).read_text()
+        assert text == "args --raw \x1b[2J ä\ngot SIGTERM\nends in order\n"
+
+
+def test_a_hostile_environment_harms_neither_the_start_nor_the_instance(
+    daemon: Daemon, run: Start, folder: Path
+) -> None:
+    """What Harbor's own Python reads would make it fail, or run what lies in the app's folder."""
+    (folder / "ctypes.py").write_text("raise SystemExit('the wrong ctypes')\n")
+    (folder / "stackato.yml").write_text(
+        "env: {PYTHONHOME: /nonexistent, PYTHONPATH: ., PYTHONSTARTUP: x, PYTHONINSPECT: '1', IFS: x}\n"
+    )
+    odd = {os.fsdecode(b"ODD\xff"): os.fsdecode(b"\xfe\n=\x01"), "BIG": "x" * 100_000}
+    running = run("--service", "web", "--", *APP, env=odd).ready()
+    environment = Path(f"/proc/{running.pid_of('site.1')}/environ").read_bytes().split(b"\0")
+    assert b"ODD\xff=\xfe\n=\x01" in environment
+    assert b"PYTHONHOME=/nonexistent" in environment
+    assert running.stop() == 0
+
+
+def test_one_that_was_given_up_is_tried_again_at_a_restart(daemon: Daemon, run: Start, folder: Path) -> None:
+    """The other one keeps the run going meanwhile."""
+    program = f"case $HARBOR_INSTANCE in *.1) test -e {folder}/mended || exit 3;; esac; exec {' '.join(APP)}"
+    running = run("--service", "web", "--instances", "2", "--restart-limit", "1", "--", "sh", "-c", program).ready()
+    running.shows("site.1 is given up after 1 deaths in a row")
+    (folder / "mended").touch()
+    running.signal(signal.SIGHUP)
+    running.shows("harbor | restarted\n")
+    running.ready(3)
+    assert sorted(backends(daemon, "web")) == ["site.1", "site.2"]
+    assert running.stop() == 0
+
+
+def test_a_node_that_is_away_is_told_of_once(daemon: Daemon, run: Start, folder: Path) -> None:
+    """Also while another instance starts, which has nothing to tell the node yet."""
+    program = f"case $HARBOR_INSTANCE in *.1) sleep 600;; esac; exec {' '.join(APP)}"
+    running = run("--service", "web", "--instances", "2", "--ttl", "1", "--", "sh", "-c", program).ready()
+    daemon.kill()
+    running.shows("the instances go on, and register again")
+    running.shows("site.1 does not listen yet on TCP port")
+    assert running.printed.count("register again") == 1
+    assert "the node is back" not in running.printed
+    assert running.stop() == 0

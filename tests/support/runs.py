@@ -17,7 +17,7 @@ from support.daemon import Daemon
 from support.sockets import connected
 from support.waiting import eventually
 
-HARBOR: Final = [sys.executable, "-c", "from harbor.cli import main; main()"]
+HARBOR: Final = [sys.executable, "-P", "-c", "from harbor.cli import main; main()"]
 APP: Final = [sys.executable, "-I", "-S", str(Path(__file__).with_name("app.py"))]
 PATIENCE: Final = 40.0  # seconds; against hanging only
 
