@@ -200,9 +200,9 @@ class Supervisor:
             if not await instance.replace(plan, READY_WITHIN):
                 self._say("the restart is broken off: the others stay as they were", wrong=True)
                 return
-        surplus = self._instances[self._wish.instances :]
+        # They stay in the list until they have ended: if everything is to end meanwhile, they are waited for as well.
+        await asyncio.gather(*(instance.retire() for instance in self._instances[self._wish.instances :]))
         del self._instances[self._wish.instances :]
-        await asyncio.gather(*(instance.retire() for instance in surplus))
         self._grow(plan)
         self._say("restarted")
 
