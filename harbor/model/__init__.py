@@ -15,6 +15,7 @@ from harbor.model.service import (
     Status,
     Tls,
 )
+from harbor.model.tls import Identity, TlsRules, TlsTerms, UnknownName, Verify
 from harbor.model.traffic import Opening, Route, ServiceCounters, SessionQuery, SessionView
 from harbor.model.views import PortsView, ServiceView, ServiceWish
 
@@ -27,6 +28,7 @@ __all__ = [
     "Drop",
     "Event",
     "Exposure",
+    "Identity",
     "Opening",
     "Policy",
     "PortsView",
@@ -43,4 +45,8 @@ __all__ = [
     "State",
     "Status",
     "Tls",
+    "TlsRules",
+    "TlsTerms",
+    "UnknownName",
+    "Verify",
 ]
