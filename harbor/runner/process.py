@@ -73,6 +73,7 @@ class Warden:
             self._process.stdin.flush()
         except BrokenPipeError:  # somebody killed it; another one takes over what it guarded
             self._process.wait()
+            _started.discard(self._process.pid)
             self.start()
             assert self._process.stdin is not None
             self._process.stdin.write("".join(f"+{session}\n" for session in self._guarded).encode())
@@ -146,7 +147,9 @@ class Process:
         with contextlib.suppress(BlockingIOError):
             # A pipe holds no more than this; whoever left the session and still writes is not waited for.
             for _ in range(MOST_LEFT // CHUNK):
-                self.output(os.read(self._pipe, CHUNK))
+                if not (data := os.read(self._pipe, CHUNK)):
+                    break
+                self.output(data)
         os.close(self._pipe)
 
     def _on_exit(self) -> None:
