@@ -22,6 +22,7 @@ from typing import Final
 MODULES: Final = (
     "harbor.policy.flows",
     "harbor.policy.rotation",
+    "harbor.policy.sni",
     "harbor.dataplane.budget",
     "harbor.dataplane.dial",
     "harbor.dataplane.linger",
@@ -31,6 +32,7 @@ MODULES: Final = (
     "harbor.dataplane.stream",
     "harbor.dataplane.tally",
     "harbor.dataplane.tcp",
+    "harbor.dataplane.tls",
     "harbor.dataplane.udp",
 )
 GROUP: Final = "harbor_data_path"  # the one library in which all of them are; theirs are only doors to it

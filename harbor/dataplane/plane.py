@@ -18,6 +18,7 @@ from harbor.dataplane.dial import Dial
 from harbor.dataplane.reactor import Reactor
 from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, plain_address, source_port_range
 from harbor.dataplane.tcp import TcpListener, TcpSession
+from harbor.dataplane.tls import Handshakes
 from harbor.dataplane.udp import UdpFlow, UdpPort
 from harbor.model import (
     Address,
@@ -30,6 +31,7 @@ from harbor.model import (
     SessionQuery,
     SessionView,
 )
+from harbor.model.tls import TlsTerms
 from harbor.policy.rotation import Slot
 
 DIAL_TICK: Final = 0.05  # seconds between looks at dials that have not been answered
@@ -152,6 +154,7 @@ class DataPlane:
         self.liveness = liveness or Liveness()
         self.source_ports = source_ports  # IP_LOCAL_PORT_RANGE of backend sockets, where it is needed
         self.source_port_range = source_port_range(source_ports)
+        self.handshakes = Handshakes(self.reactor)
         self.dialling: dict[Dial, None] = {}
         self.listening: set[Address] = set()  # the addresses of all ports
         self.paused = 0  # listeners that wait for descriptors
@@ -172,7 +175,7 @@ class DataPlane:
         self.listening.add(Address(opening.host, opening.port))
         self._ports[opening.service_id] = OpenPort(
             opening,
-            TcpListener(self, opening.service_id, tcp, opening.policy) if tcp else None,
+            TcpListener(self, opening.service_id, tcp, opening.policy, opening.tls) if tcp else None,
             UdpPort(self, opening.service_id, udp, is_wildcard(opening.host), opening.policy) if udp else None,
         )
 
@@ -206,6 +209,15 @@ class DataPlane:
             for half in (port.tcp, port.udp):
                 if half is not None:
                     half.policy = policy
+
+    def set_tls(self, service_id: str, terms: TlsTerms) -> None:
+        """Show these certificates from the next handshake on; live sessions stay. Unknown services are ignored.
+
+        Errors: OSError (ssl.SSLError) if a certificate cannot be used; the former stay then.
+        """
+        port = self._ports.get(service_id)
+        if port is not None and port.tcp is not None and port.tcp.door is not None:
+            port.tcp.door.renew(terms)
 
     def set_backends(self, service_id: str, routes: Sequence[Route]) -> None:
         """Send new sessions to these backends, in this order. Unknown services are ignored."""

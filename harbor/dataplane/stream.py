@@ -30,6 +30,7 @@ from harbor.dataplane.reactor import (
 
 if TYPE_CHECKING:
     from harbor.dataplane.tcp import TcpSession
+    from harbor.dataplane.tls import TlsEnd
 
 BURST: Final = 8  # reads in one go before the others get their turn
 # While all streams together hold less than this, a stream with much to read may read (and so hold) a WHOLE
@@ -46,7 +47,7 @@ class Stream(Watcher):
     """What goes from one socket of a session to the other. ``moved`` counts bytes that the sink has taken.
 
     It watches its source. ``sink_tells_room``: the sink is watched for room to write, which a client's socket is not
-    until somebody waits for it.
+    until somebody waits for it. ``source_tls``, ``sink_tls``: what ends TLS at that side.
     """
 
     __slots__ = (
@@ -60,7 +61,9 @@ class Stream(Watcher):
         "session",
         "sink",
         "sink_tells_room",
+        "sink_tls",
         "source",
+        "source_tls",
     )
 
     def __init__(self, session: TcpSession, source: int, sink: int, sink_tells_room: bool) -> None:
@@ -68,6 +71,8 @@ class Stream(Watcher):
         self.source = source
         self.sink = sink
         self.sink_tells_room = sink_tells_room
+        self.source_tls: TlsEnd | None = None
+        self.sink_tls: TlsEnd | None = None
         self.other: Stream | None = None
         self.held: memoryview | None = None
         self.moved = 0
@@ -122,7 +127,7 @@ class Stream(Watcher):
                 if self.ended or not self.is_whole():
                     self.broke()
                     return
-        if events & ~WRITE:
+        if events & ~WRITE or self.source_tls is not None:  # TLS may have had to write before it could read on
             self.pump()
 
     def pump(self) -> None:
@@ -134,7 +139,7 @@ class Stream(Watcher):
                 return
             room = reactor.into_whole if reactor.held < HELD_BUDGET else reactor.into_piece
             try:
-                count = _readv(self.source, room)
+                count = self.receive(room)
             except BlockingIOError:
                 if self.fault is not None:
                     self.broke()
@@ -147,16 +152,32 @@ class Stream(Watcher):
                 return
             if not self.deliver(reactor.slices[count] if count < SLICES else reactor.whole[:count]):
                 return
-            if count < len(room[0]) and not self.ending:
+            if not self.ending and self.is_drained(count < len(room[0])):
                 return
+        self.pump_later()
+
+    def pump_later(self) -> None:
+        """Go on in the next turn."""
         if not self.queued:
             self.queued = True
-            reactor.again(self._pump_again)
+            self.session.reactor.again(self._pump_again)
+
+    def receive(self, room: list[memoryview]) -> int:
+        """Read from the source; 0 at its end. Errors: BlockingIOError, OSError."""
+        return _readv(self.source, room) if self.source_tls is None else self.source_tls.receive(room[0])
+
+    def transmit(self, data: memoryview) -> int:
+        """Write to the sink. Errors: BlockingIOError, OSError."""
+        return _write(self.sink, data) if self.sink_tls is None else self.sink_tls.send(data)
+
+    def is_drained(self, was_short: bool) -> bool:
+        """Whether the last read took all there was; of TLS a short read does not tell, as records come one by one."""
+        return was_short if self.source_tls is None else self.source_tls.is_drained()
 
     def deliver(self, data: memoryview) -> bool:
         """Give the sink these bytes; False if it did not take them all, which stops this direction."""
         try:
-            sent = _write(self.sink, data)
+            sent = self.transmit(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -182,7 +203,7 @@ class Stream(Watcher):
         """Try to give the sink what is held, and go on reading once that is gone."""
         assert self.held is not None
         try:
-            sent = _write(self.sink, self.held)
+            sent = self.transmit(self.held)
         except BlockingIOError:
             return
         except OSError as error:

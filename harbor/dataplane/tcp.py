@@ -19,13 +19,15 @@ from socket import SHUT_WR, SO_ERROR, SO_LINGER, SOCK_STREAM, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.budget import PER_LINGERING, PER_TCP_SESSION
-from harbor.dataplane.dial import Dial
+from harbor.dataplane.dial import Dial, Waiting
 from harbor.dataplane.linger import discard_until_end, reset_when_delivered
 from harbor.dataplane.reactor import READ, Reactor, Watcher
 from harbor.dataplane.sockets import RESET_ON_CLOSE, plain_address
 from harbor.dataplane.stream import Stream
 from harbor.dataplane.tally import Tally
+from harbor.dataplane.tls import Door, Handshake, TlsEnd
 from harbor.model import Policy, Protocol, Reason, SessionView
+from harbor.model.tls import TlsTerms
 from harbor.policy.rotation import Rotation, Slot
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class TcpSession:
         "reactor",
         "slot",
         "started",
+        "tls",
     )
 
     def __init__(self, listener: TcpListener, client: int, client_address: Any, number: int) -> None:
@@ -69,6 +72,7 @@ class TcpSession:
         self.reactor = listener.reactor
         self.client = client
         self._client: Socket | None = None
+        self.tls: TlsEnd | None = None  # what ends the client's TLS
         self.client_address = client_address
         self.started = listener.reactor.now
         self.backend: Socket | None = None
@@ -80,6 +84,12 @@ class TcpSession:
         self.moved_at = self.started
         self.moved_before = -1  # bytes both ways at the last sweep; -1: too young for one
 
+    def take_over(self, handshake: Handshake, dial: Dial) -> None:
+        """The client has shaken hands, and so is watched already."""
+        self._client, self.tls = handshake.sock, handshake.end
+        dial.client_watched = True
+        self.reactor.hand_over(self.client, Waiting(dial))
+
     def connected(self, backend: Socket, slot: Slot) -> None:
         """The backend has answered: from now on bytes flow."""
         self.backend = backend
@@ -89,19 +99,22 @@ class TcpSession:
         inbound = self.inbound = Stream(self, client, far, True)
         outbound = self.outbound = Stream(self, far, client, False)
         inbound.other, outbound.other = outbound, inbound
-        self.clear = True
+        inbound.source_tls = outbound.sink_tls = self.tls
+        self.clear = self.tls is None
         self.reactor.hand_over(far, outbound)
 
     def settle(self) -> None:
         """Find out whether the short way is open again."""
         inbound, outbound = self.inbound, self.outbound
         if inbound is not None and outbound is not None:
-            self.clear = not (
+            self.clear = self.tls is None and not (
                 inbound.ended or outbound.ended or inbound.held or outbound.held or inbound.fault or outbound.fault
             )
 
     def end_sink(self, stream: Stream) -> None:
         """Pass on the end of a direction. Errors: OSError if the sink is dead."""
+        if stream.sink_tls is not None and stream.sink_tls.end() and stream.other is not None:
+            stream.other.pump_later()  # the client's end was found meanwhile, so that no news will tell of it
         sink = self.backend if stream is self.inbound else self.client_socket()
         assert sink is not None
         sink.shutdown(SHUT_WR)
@@ -125,6 +138,8 @@ class TcpSession:
 
     def both_ended(self, first: Stream) -> None:
         """Both sides have ended in order."""
+        if self.tls is not None:
+            self.tls.end()
         self.end(Reason.CLIENT_CLOSED if first is self.inbound else Reason.BACKEND_CLOSED)
 
     def broke(self, stream: Stream) -> None:
@@ -132,6 +147,11 @@ class TcpSession:
         backend = self.backend
         assert backend is not None
         if stream is self.inbound:
+            if self.tls is not None and self.tls.is_truncated:
+                # All that came is passed on, and then a reset: an orderly end would tell the backend that it was all.
+                self.end(Reason.TLS_TRUNCATED, keep_backend=True)
+                reset_when_delivered(self.reactor, self.listener.plane.descriptors, backend)
+                return
             backend.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
             self.end(Reason.CLIENT_RESET)
         elif stream.ended:
@@ -150,8 +170,8 @@ class TcpSession:
             self.backend.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
         self.end(reason)
 
-    def end(self, reason: Reason, keep_client: bool = False) -> None:
-        """Close, count and forget the session. With ``keep_client`` the client's socket is the caller's to close."""
+    def end(self, reason: Reason, keep_client: bool = False, keep_backend: bool = False) -> None:
+        """Close, count and forget the session. What is to be kept is the caller's to close; one of them at most."""
         reactor, backend = self.reactor, self.backend
         if self.dial is not None:
             self.dial.cancel()
@@ -159,9 +179,12 @@ class TcpSession:
             reactor.ignore(self.client)
         else:
             reactor.discard(self.take_client())
-        if backend is not None:
+        if keep_backend and backend is not None:
+            reactor.ignore(backend.fileno())
+        elif backend is not None:
             reactor.discard(backend.detach())
-        self.listener.ended(self, reason, PER_TCP_SESSION - PER_LINGERING if keep_client else PER_TCP_SESSION)
+        kept = PER_LINGERING if keep_client or keep_backend else 0
+        self.listener.ended(self, reason, PER_TCP_SESSION - kept)
         # Break the circle of references, so that the memory is free at once and not at some collection's leisure.
         for stream in (self.inbound, self.outbound):
             if stream is not None:
@@ -224,9 +247,12 @@ class TcpListener(Watcher):
     Closing: ``close()`` stops listening at once and leaves the sessions; the plane ends those.
     """
 
-    def __init__(self, plane: DataPlane, service_id: str, sock: socket.socket, policy: Policy) -> None:
+    def __init__(
+        self, plane: DataPlane, service_id: str, sock: socket.socket, policy: Policy, tls: TlsTerms | None = None
+    ) -> None:
         self.plane = plane
         self.reactor: Reactor = plane.reactor
+        self.door = Door(tls) if tls is not None else None
         self.service_id = service_id
         self.policy = policy
         self.rotation = Rotation()
@@ -247,6 +273,7 @@ class TcpListener(Watcher):
         """Stop listening; clients in the backlog are reset by the kernel."""
         if self._sock.fileno() >= 0:
             self.reactor.discard(self._sock.detach())
+            self.plane.handshakes.forget(self)
 
     def on_news(self, events: int) -> None:
         """Clients wait. A lone one costs a single accept; a crowd still there at the next poll is taken faster."""
@@ -270,22 +297,43 @@ class TcpListener(Watcher):
                     self.reactor.loop.call_later(RETRY_ACCEPT, self._resume)
                     return
                 continue  # ECONNABORTED and kin: that client is gone already
-            _set_blocking(fd, False)
-            self._admit(fd, address)
+            self.tally.opened += 1
+            if self.door is None:
+                _set_blocking(fd, False)
+                self._admit(fd, address, None)
+            else:
+                self._greet(self.door, fd, address)
 
-    def _admit(self, client: int, address: Any) -> None:
-        self.tally.opened += 1
+    def _greet(self, door: Door, client: int, address: Any) -> None:
+        try:
+            handshake = Handshake(self, door, client, address)
+        except OSError:  # OpenSSL has no memory for it; the socket object has closed the descriptor
+            self.lost(Reason.TLS_HANDSHAKE_FAILED, PER_TCP_SESSION)
+            return
+        self.plane.handshakes.begin(handshake)
+
+    def shaken(self, handshake: Handshake) -> None:
+        """A client has shaken hands: now it gets its session."""
+        self._admit(handshake.sock.fileno(), handshake.address, handshake)
+
+    def lost(self, reason: Reason, freed: int) -> None:
+        """A client never came to have a session; so many of its descriptors are free now."""
+        self.tally.closed[reason] += 1
+        self.plane.descriptors.give(freed)
+
+    def _admit(self, client: int, address: Any, handshake: Handshake | None) -> None:
         limit = self.policy.max_sessions
         if limit and len(self.sessions) >= limit:
-            self.plane.descriptors.give(PER_TCP_SESSION)
-            self.tally.closed[Reason.LIMIT_SERVICE] += 1
-            self.reactor.discard(client)
+            self.lost(Reason.LIMIT_SERVICE, PER_TCP_SESSION)
+            self.reactor.discard(client if handshake is None else handshake.sock.detach())
             return
         session = TcpSession(self, client, address, self.plane.next_session_id())
         self.sessions[session.id] = session
         if not self._sweeping:
             self._sweep_later()
         dial = session.dial = Dial(session)
+        if handshake is not None:
+            session.take_over(handshake, dial)
         dial.advance()
 
     def ended(self, session: TcpSession, reason: Reason, freed: int) -> None:

@@ -18,6 +18,8 @@ class Reason(StrEnum):
     CONNECT_TIMEOUT = "connect_timeout"  # connect_timeout ran out before a backend answered
     CONNECT_FAILED = "connect_failed"  # no backend could be reached (no route, no descriptors ...)
     NO_BACKEND = "no_backend"  # the service has no backend that takes traffic
+    TLS_HANDSHAKE_FAILED = "tls_handshake_failed"  # the client did not shake hands, or not in time
+    TLS_TRUNCATED = "tls_truncated"  # the client's TLS ended without saying so; what it sent may not be all
     IDLE_TIMEOUT = "idle_timeout"  # nothing moved for idle_timeout (TCP) or udp_timeout (UDP)
     LIMIT_SERVICE = "limit_service"  # max_sessions of the service reached
     LIMIT_BACKEND = "limit_backend"  # max_sessions_per_backend reached on every backend

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from harbor.model.policy import Policy
 from harbor.model.reason import Drop, Reason
 from harbor.model.service import Address, Protocol
+from harbor.model.tls import TlsTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Opening:
     host: str
     port: int
     policy: Policy
+    tls: TlsTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)

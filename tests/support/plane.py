@@ -33,6 +33,7 @@ from harbor.model import (
     SessionQuery,
     SessionView,
 )
+from harbor.model.tls import TlsTerms
 from harbor.policy.rotation import Slot
 from support.backends import Backend, Serve, echo
 from support.sockets import address_of, connected, datagrams, listening, on_free_port
@@ -151,12 +152,19 @@ class RunningPlane:
         self._loop.call_soon_threadsafe(run)
         return done.result(PATIENCE)
 
-    def open(self, protocol: str = "tcp", host: str = "127.0.0.1", port: int = 0, **policy: Any) -> int:
+    def open(
+        self,
+        protocol: str = "tcp",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: TlsTerms | None = None,
+        **policy: Any,
+    ) -> int:
         """Open a port and return its number."""
 
         def bind(number: int) -> int:
             opening = Opening(
-                str(number), f"port-{number}", Protocol(protocol), host, number, Policy().with_overrides(policy)
+                str(number), f"port-{number}", Protocol(protocol), host, number, Policy().with_overrides(policy), tls
             )
             self.plane.bind(opening)
             self.plane.open(opening.service_id)
@@ -292,6 +300,7 @@ class RunningPlane:
             "ready": len(reactor._ready),
             "discarded": len(reactor._discarded),
             "dialling": len(plane.dialling),
+            "handshakes": len(plane.handshakes),
             "descriptors": plane.descriptors.used,
             "sessions": plane.session_count(),
             "active": sum(slot.active for slot in self._slots.values()),

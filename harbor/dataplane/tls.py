@@ -1,0 +1,312 @@
+"""TLS on a listener: OpenSSL works on the client's descriptor itself, inside the reactor.
+
+    TcpListener → Handshake (deadline, alerts) → TcpSession whose client side is a TlsEnd
+
+OpenSSL reads and writes the descriptor without a copy in between, and sends its own alerts. Bytes that came before the
+handshake was done stay inside it (CVE-2023-40217), and only it ever looks at a ClientHello.
+
+A handshake costs as much as a hundred messages, so a flood of them could starve plain forwarding. Hence handshakes wait
+in a line of their own, ``Handshakes``, from which a few are served between two polls; each has one
+deadline that nothing extends, and when too many wait the oldest gives way, who has had the most time.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import socket
+import ssl
+import termios
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from harbor.dataplane.budget import PER_LINGERING, PER_TCP_SESSION
+from harbor.dataplane.linger import discard_until_end
+from harbor.dataplane.reactor import STREAM_EDGES, Watcher
+from harbor.model import Reason
+from harbor.model.tls import Identity, TlsTerms, UnknownName, Verify
+from harbor.policy.sni import choose
+
+if TYPE_CHECKING:
+    from harbor.dataplane.reactor import Reactor
+    from harbor.dataplane.tcp import TcpListener
+
+HANDSHAKE_TIMEOUT: Final = 10.0  # seconds from accept to the end of the handshake
+LOOK_EVERY: Final = 0.25  # seconds between looks at who is overdue
+MOST: Final = 4096  # handshakes that wait at a time on this node
+AT_ONCE: Final = 2  # steps of handshakes between two polls, some 350 µs each
+RECORD: Final = 16 * 1024  # bytes in a TLS record, at most (RFC 8446 §5.1)
+
+# Mozilla's intermediate profile, version 5.7; TLS 1.3 has suites of its own, all of them good.
+CIPHERS: Final = ":".join(
+    f"{exchange}-{cipher}"
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for exchange in ("ECDHE-ECDSA", "ECDHE-RSA")
+)
+VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+_WANT: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class TlsEnd:
+    """The TLS of one connection, between its descriptor and a stream. The socket stays its maker's to close."""
+
+    __slots__ = ("_fd", "_pending", "_read", "_socket", "_ssl", "_unread", "_write", "is_truncated")
+
+    def __init__(self, context: ssl.SSLContext, sock: socket.socket, server_side: bool) -> None:
+        # SSLContext.wrap_socket() would make a second socket object and ask the kernel what we know, for 20 µs.
+        connection: Any = context._wrap_socket(sock, server_side)  # type: ignore[attr-defined]
+        self._socket = sock  # OpenSSL's side has only a weak reference
+        self._fd = sock.fileno()
+        self._ssl = connection
+        self._read, self._write, self._pending = connection.read, connection.write, connection.pending
+        self._unread = array.array("i", [0])
+        self.is_truncated = False  # it ended without close_notify: what was said may not be all
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; False if the peer has to say more. Errors: ssl.SSLError, OSError."""
+        try:
+            self._ssl.do_handshake()
+        except _WANT:
+            return False
+        return True
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Show the certificate of another context; for a handshake that is under way."""
+        self._ssl.context = context
+
+    def receive(self, room: memoryview) -> int:
+        """Up to a record of what the peer said; 0 at its orderly end. Errors: BlockingIOError, OSError."""
+        try:
+            return int(self._read(RECORD, room))
+        except _WANT:
+            raise BlockingIOError from None
+        except ssl.SSLZeroReturnError:
+            return 0
+        except ssl.SSLEOFError:
+            self.is_truncated = True
+            raise
+
+    def is_drained(self) -> bool:
+        """Whether nothing is left to be received, neither here nor in the kernel."""
+        if self._pending():
+            return False
+        fcntl.ioctl(self._fd, termios.FIONREAD, self._unread)
+        return not self._unread[0]
+
+    def send(self, data: memoryview) -> int:
+        """Send as much as the kernel takes; the rest must be what is sent next. Errors: BlockingIOError, OSError."""
+        sent, size = 0, len(data)
+        try:
+            while sent < size:
+                sent += int(self._write(data[sent:] if sent else data))
+        except _WANT:
+            if not sent:
+                raise BlockingIOError from None
+        return sent
+
+    def end(self) -> bool:
+        """Send close_notify; whether the peer's own was found on that occasion. Receiving goes on."""
+        try:
+            self._ssl.shutdown()
+        except ssl.SSLError:
+            return False  # it is sent, but the peer's has not come yet, or has data before it; or the peer is gone
+        return True
+
+    def version(self) -> str:
+        """The protocol, like ``TLSv1.3``."""
+        return str(self._ssl.version())
+
+
+class Door:
+    """What a listener shows to its clients: a context for each identity, all with the same rules.
+
+    Nothing is shared with other listeners, so no ticket of one is good at another.
+    """
+
+    def __init__(self, terms: TlsTerms) -> None:
+        self.terms = terms
+        self._contexts: dict[str, ssl.SSLContext] = {}  # by the file of the identity
+        self._greeted: Handshake | None = None  # whose ClientHello OpenSSL is looking at
+        self.renew(terms)
+
+    def renew(self, terms: TlsTerms) -> None:
+        """Serve other terms from the next handshake on. Contexts are kept where they can be, so tickets stay good.
+
+        Errors: ssl.SSLError, OSError; nothing has changed then.
+        """
+        same_rules = (terms.rules, terms.ca_file, terms.crl_file) == (
+            self.terms.rules,
+            self.terms.ca_file,
+            self.terms.crl_file,
+        )
+        known = list(self._contexts.values()) if same_rules else []
+        for identity in terms.identities:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(identity.file)  # a live one must not fail half way
+        contexts = {}
+        for number, identity in enumerate(terms.identities):
+            context = known[number] if number < len(known) else self._context(terms)
+            context.load_cert_chain(identity.file)
+            contexts[identity.file] = context
+        self.terms, self._contexts = terms, contexts
+        self._default().sni_callback = self._on_name
+
+    def begin(self, sock: socket.socket) -> TlsEnd:
+        """A server's end of TLS on this socket."""
+        return TlsEnd(self._default(), sock, server_side=True)
+
+    def go_on(self, handshake: Handshake) -> bool:
+        """Go on with a handshake; see ``TlsEnd.handshake``."""
+        self._greeted = handshake
+        try:
+            return handshake.end.handshake()
+        finally:
+            self._greeted = None
+
+    def _default(self) -> ssl.SSLContext:
+        return self._contexts[self.terms.identities[0].file]
+
+    def _on_name(self, _connection: object, name: str | None, _context: ssl.SSLContext) -> int | None:
+        handshake = self._greeted
+        if handshake is None:
+            return None
+        identity = choose(self.terms.identities, name)
+        if identity is None:
+            if self.terms.rules.unknown_name is UnknownName.REJECT:
+                return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+            return None
+        handshake.server_name = name
+        self._show(handshake, identity)
+        return None
+
+    def _show(self, handshake: Handshake, identity: Identity) -> None:
+        handshake.end.use(self._contexts[identity.file])
+
+    def _context(self, terms: TlsTerms) -> ssl.SSLContext:
+        rules = terms.rules
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = VERSIONS[rules.min_version]
+        context.set_ciphers(CIPHERS)
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE  # all are good; clients know what their hardware does best
+        if rules.alpn:
+            context.set_alpn_protocols(list(rules.alpn))
+        if rules.verify is Verify.REQUIRED:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(terms.ca_file)
+            if terms.crl_file is not None:
+                context.load_verify_locations(terms.crl_file)
+                context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        return context
+
+
+class Handshake(Watcher):
+    """A client of a TLS listener that has not shaken hands yet. It watches the client."""
+
+    __slots__ = ("address", "due", "end", "is_waiting", "listener", "server_name", "sock", "started")
+
+    def __init__(self, listener: TcpListener, door: Door, fd: int, address: Any) -> None:
+        self.listener = listener
+        self.address = address
+        self.started = listener.reactor.now
+        self.due = self.started + HANDSHAKE_TIMEOUT
+        self.server_name: str | None = None
+        self.is_waiting = False  # in the line of those that can go on
+        self.sock = socket.socket(listener.family, socket.SOCK_STREAM, 0, fd)
+        self.sock.setblocking(False)
+        self.end = door.begin(self.sock)
+
+    def on_news(self, events: int) -> None:
+        """The client has said something, or left."""
+        if not self.is_waiting:
+            self.is_waiting = True
+            self.listener.plane.handshakes.wait(self)
+
+
+class Handshakes:
+    """All handshakes of the node: a line of those that can go on, and a watch over those that take too long."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._line: deque[Handshake] = deque()
+        self._all: dict[Handshake, None] = {}  # oldest first, and all have equally long
+        self._is_serving = False
+        self._is_looking = False
+
+    def __len__(self) -> int:
+        """How many are under way."""
+        return len(self._all)
+
+    def begin(self, handshake: Handshake) -> None:
+        """Take in a client that has just been accepted."""
+        if len(self._all) >= MOST:
+            self._fail(next(iter(self._all)), Reason.LIMIT_NODE)
+        self._all[handshake] = None
+        self._reactor.watch(handshake.sock.fileno(), handshake, STREAM_EDGES)
+        if not self._is_looking:
+            self._is_looking = True
+            self._reactor.loop.call_later(LOOK_EVERY, self._look)
+
+    def wait(self, handshake: Handshake) -> None:
+        """Let this one go on when it is its turn."""
+        self._line.append(handshake)
+        if not self._is_serving:
+            self._is_serving = True
+            self._reactor.again(self._serve)
+
+    def forget(self, listener: TcpListener) -> None:
+        """A listener closes: end its handshakes."""
+        for handshake in [one for one in self._all if one.listener is listener]:
+            self._fail(handshake, Reason.SERVICE_DELETED)
+
+    def _serve(self) -> None:
+        self._is_serving = False
+        for _ in range(min(AT_ONCE, len(self._line))):
+            handshake = self._line.popleft()
+            handshake.is_waiting = False
+            if handshake in self._all:
+                self._go_on(handshake)
+        if self._line:
+            self._is_serving = True
+            self._reactor.again(self._serve)
+
+    def _go_on(self, handshake: Handshake) -> None:
+        listener = handshake.listener
+        door = listener.door
+        try:
+            done = door is not None and door.go_on(handshake)
+        except OSError:  # ssl.SSLError is one; OpenSSL has sent its alert
+            self._refuse(handshake)
+            return
+        if done:
+            del self._all[handshake]
+            listener.shaken(handshake)
+
+    def _refuse(self, handshake: Handshake) -> None:
+        """It failed: leave the client time to read the alert."""
+        del self._all[handshake]
+        listener = handshake.listener
+        listener.lost(Reason.TLS_HANDSHAKE_FAILED, PER_TCP_SESSION - PER_LINGERING)
+        self._reactor.ignore(handshake.sock.fileno())
+        try:
+            handshake.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has gone already
+        discard_until_end(self._reactor, listener.plane.descriptors, handshake.sock)
+
+    def _fail(self, handshake: Handshake, reason: Reason) -> None:
+        del self._all[handshake]
+        handshake.listener.lost(reason, PER_TCP_SESSION)
+        self._reactor.discard(handshake.sock.detach())
+
+    def _look(self) -> None:
+        self._is_looking = False
+        now = time.monotonic()
+        for handshake in list(self._all):
+            if handshake.due > now:
+                break
+            self._fail(handshake, Reason.TLS_HANDSHAKE_FAILED)
+        if self._all:
+            self._is_looking = True
+            self._reactor.loop.call_later(LOOK_EVERY, self._look)

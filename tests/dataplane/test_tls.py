@@ -1,0 +1,455 @@
+"""TLS on a port: handshakes, names, alerts, ends in order and others, and who may take how long."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from harbor.dataplane.tls import AT_ONCE
+from harbor.model import Reason
+from harbor.model.tls import TlsTerms, UnknownName, Verify
+from support.backends import echo, greeting, sending
+from support.certificates import Issued, issue, terms
+from support.needs import plain_source
+from support.plane import RunningPlane
+from support.sockets import address_of, ends, receive_all, receive_exactly, reset
+from support.waiting import eventually
+
+BULK: Final = bytes(range(256)) * 4096 * 4  # 4 MiB
+
+
+@pytest.fixture
+def cert(tmp_path: Path) -> Issued:
+    return issue(tmp_path, "harbor.test", "127.0.0.1")
+
+
+def trusting(*issued: Issued) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    for one in issued:
+        context.load_verify_locations(one.certificate)
+    return context
+
+
+def shake(plane: RunningPlane, port: int, context: ssl.SSLContext, name: str | None = "harbor.test") -> ssl.SSLSocket:
+    """A client that has shaken hands; a truncated end is an error to it."""
+    raw = plane.client(port)
+    tls = context.wrap_socket(raw, server_hostname=name, suppress_ragged_eofs=False)
+    plane.keep(tls)
+    return tls
+
+
+def open_echo(plane: RunningPlane, tls: TlsTerms, serve: Callable[[socket.socket], None] = echo) -> int:
+    port = plane.open(tls=tls)
+    plane.backends(port, [plane.backend(serve).address])
+    return port
+
+
+def anybody() -> ssl.SSLContext:
+    """A client that does not care who answers."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def alert_of(error: ssl.SSLError) -> str:
+    return str(error.reason)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_trusts_the_certificate_talks_to_the_backend(
+    plane: RunningPlane, cert: Issued, version: ssl.TLSVersion
+) -> None:
+    port = open_echo(plane, terms(cert))
+    context = trusting(cert)
+    context.minimum_version = context.maximum_version = version
+    client = shake(plane, port, context)
+    for size in (1, 100, 16_384, 100_000):
+        client.sendall(BULK[:size])
+        assert receive_exactly(client, size) == BULK[:size]
+    client.unwrap()
+    plane.await_end(port, Reason.CLIENT_CLOSED)
+
+
+def test_a_backend_that_speaks_first_is_heard(plane: RunningPlane, cert: Issued) -> None:
+    port = open_echo(plane, terms(cert), greeting(b"220 ready\r\n"))
+    assert receive_exactly(shake(plane, port, trusting(cert)), 11) == b"220 ready\r\n"
+
+
+def test_what_comes_with_the_end_of_the_handshake_is_not_lost(plane: RunningPlane, cert: Issued) -> None:
+    """The client's first words lie in the same segment as its Finished."""
+    port = open_echo(plane, terms(cert))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = trusting(cert).wrap_bio(incoming, outgoing, server_hostname="harbor.test")
+    raw = plane.client(port)
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            raw.sendall(outgoing.read())
+            incoming.write(raw.recv(65536))
+    tls.write(b"first words")
+    raw.sendall(outgoing.read())
+    eventually(lambda: _read(raw, incoming, tls) == b"first words")
+
+
+def _read(raw: socket.socket, incoming: ssl.MemoryBIO, tls: ssl.SSLObject) -> bytes:
+    try:
+        return tls.read(100)
+    except ssl.SSLWantReadError:
+        incoming.write(raw.recv(65536))
+        return b""
+
+
+def test_D03_a_client_hello_that_comes_byte_by_byte_is_one(plane: RunningPlane, cert: Issued) -> None:
+    port = open_echo(plane, terms(cert))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = trusting(cert).wrap_bio(incoming, outgoing, server_hostname="harbor.test")
+    raw = plane.client(port)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    for byte in outgoing.read():
+        raw.sendall(bytes([byte]))
+    answer = raw.recv(65536)
+    assert answer[0] == 22  # a handshake record: the server's hello
+
+
+def test_much_data_passes_whole_both_ways(plane: RunningPlane, cert: Issued) -> None:
+    port = open_echo(plane, terms(cert))
+    client = shake(plane, port, trusting(cert))
+    for begin in range(0, len(BULK), 1 << 18):  # one after the other: a TLS socket is not for two threads
+        piece = BULK[begin : begin + (1 << 18)]
+        client.sendall(piece)
+        assert receive_exactly(client, len(piece)) == piece
+
+
+def test_A05_a_reader_that_stops_costs_bounded_memory_and_loses_nothing(plane: RunningPlane, cert: Issued) -> None:
+    port = open_echo(plane, terms(cert), sending(BULK * 3))
+    client = shake(plane, port, trusting(cert))
+    eventually(lambda: plane.plane.reactor.held > 0)
+    assert plane.plane.reactor.held <= 512 * 1024
+    assert receive_all(client) == BULK * 3  # and then an end in order, or this would raise
+    client.unwrap()
+    assert plane.plane.reactor.held == 0
+
+
+def test_D10_both_ends_say_that_they_end(plane: RunningPlane, cert: Issued) -> None:
+    port = open_echo(plane, terms(cert), sending(b"all there is"))
+    client = shake(plane, port, trusting(cert))
+    assert receive_all(client) == b"all there is"
+    client.unwrap()  # raises if the other side did not say close_notify
+    plane.await_end(port, Reason.BACKEND_CLOSED)
+
+
+def test_D10_a_client_that_hangs_up_without_saying_so_is_a_reset_to_the_backend(
+    plane: RunningPlane, cert: Issued
+) -> None:
+    backend = plane.listening()
+    port = plane.open(tls=terms(cert))
+    plane.backends(port, [address_of(backend)])
+    client = shake(plane, port, trusting(cert))
+    far = plane.keep(backend.accept()[0])
+    far.settimeout(10)
+    client.sendall(b"half a requ")
+    assert receive_exactly(far, 11) == b"half a requ"
+    client.shutdown(socket.SHUT_WR)
+    assert ends(far) == "reset"
+    plane.await_end(port, Reason.TLS_TRUNCATED)
+
+
+def test_A04_a_backend_that_is_reset_leaves_the_client_without_an_end_in_order(
+    plane: RunningPlane, cert: Issued
+) -> None:
+    backend = plane.listening()
+    port = plane.open(tls=terms(cert))
+    plane.backends(port, [address_of(backend)])
+    client = shake(plane, port, trusting(cert))
+    far = plane.keep(backend.accept()[0])
+    reset(far)
+    with pytest.raises(OSError, match=r"(?i)reset|EOF"):
+        client.recv(100)
+    plane.await_end(port, Reason.BACKEND_RESET)
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("a.test", "a"),
+        ("A.TEST", "a"),
+        ("x.wild.test", "wild"),
+        ("exact.wild.test", "exact"),
+        ("x.y.wild.test", "a"),
+        (None, "a"),
+        ("stranger.test", "a"),
+    ],
+)
+def test_D02_the_name_decides_which_certificate_is_shown(
+    plane: RunningPlane, tmp_path: Path, asked: str | None, shown: str
+) -> None:
+    known = {
+        "a": issue(tmp_path, "a.test"),
+        "wild": issue(tmp_path, "*.wild.test"),
+        "exact": issue(tmp_path, "exact.wild.test"),
+    }
+    port = open_echo(plane, terms(*known.values()))
+    client = shake(plane, port, anybody(), asked)
+    assert client.getpeercert(binary_form=True) == _der(known[shown])
+
+
+def _der(issued: Issued) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return issued.x509.public_bytes(Encoding.DER)
+
+
+def test_D01_an_unknown_name_is_refused_with_its_alert_where_the_rules_say_so(
+    plane: RunningPlane, cert: Issued
+) -> None:
+    port = open_echo(plane, terms(cert, unknown_name=UnknownName.REJECT))
+    for name in ("stranger.test", None):
+        with pytest.raises(ssl.SSLError) as failure:
+            shake(plane, port, anybody(), name)
+        assert alert_of(failure.value) == "TLSV1_UNRECOGNIZED_NAME"
+    assert shake(plane, port, trusting(cert)).version() == "TLSv1.3"
+    eventually(lambda: plane.closed(port).get(Reason.TLS_HANDSHAKE_FAILED) == 2)
+
+
+@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", bytes(600)])
+def test_D06_who_does_not_speak_TLS_is_closed_and_the_backend_hears_nothing(
+    plane: RunningPlane, cert: Issued, first: bytes
+) -> None:
+    backend = plane.backend()
+    port = plane.open(tls=terms(cert))
+    plane.backends(port, [backend.address])
+    client = plane.client(port)
+    client.sendall(first)
+    answer = receive_all(client)
+    assert answer == b"" or answer[0] == 21  # nothing, or an alert
+    client.close()
+    plane.await_end(port, Reason.TLS_HANDSHAKE_FAILED)
+    assert backend.accepted == 0
+
+
+@pytest.mark.parametrize("offered", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_D07_old_versions_are_refused_with_the_right_alert(
+    plane: RunningPlane, cert: Issued, offered: ssl.TLSVersion
+) -> None:
+    port = open_echo(plane, terms(cert))
+    context = anybody()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = offered
+    with pytest.raises(ssl.SSLError) as failure:
+        shake(plane, port, context)
+    assert alert_of(failure.value) == "TLSV1_ALERT_PROTOCOL_VERSION"
+
+
+def test_D07_a_service_may_insist_on_TLS_1_3(plane: RunningPlane, cert: Issued) -> None:
+    port = open_echo(plane, terms(cert, min_version="1.3"))
+    context = trusting(cert)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError) as failure:
+        shake(plane, port, context)
+    assert alert_of(failure.value) == "TLSV1_ALERT_PROTOCOL_VERSION"
+    assert shake(plane, port, trusting(cert)).version() == "TLSv1.3"
+
+
+def test_D08_a_ticket_of_one_service_is_worth_nothing_at_another(plane: RunningPlane, cert: Issued) -> None:
+    ports = [open_echo(plane, terms(cert)) for _ in range(2)]
+    context = trusting(cert)
+    session = _ticket(plane, ports[0], context)
+    for port, reused in ((ports[0], True), (ports[1], False)):
+        again = context.wrap_socket(plane.client(port), server_hostname="harbor.test", session=session)
+        plane.keep(again)
+        assert again.session_reused is reused
+
+
+def _ticket(plane: RunningPlane, port: int, context: ssl.SSLContext) -> Any:
+    first = shake(plane, port, context)
+    first.sendall(b"x")
+    receive_exactly(first, 1)  # a ticket of TLS 1.3 comes with the first data
+    session = first.session
+    assert session is not None
+    first.unwrap()
+    return session
+
+
+def test_D09_early_data_is_not_accepted(plane: RunningPlane, cert: Issued) -> None:
+    port = open_echo(plane, terms(cert))
+    session = _ticket(plane, port, trusting(cert))
+    assert session.has_ticket
+    assert b"\x00\x2a" not in session.id  # and OpenSSL would only offer it if the server had allowed some
+    door = plane.plane._ports[str(port)].tcp.door
+    assert all(context.num_tickets > 0 for context in door._contexts.values())
+
+
+def test_D11_another_certificate_is_shown_from_the_next_handshake_on_and_sessions_live(
+    plane: RunningPlane, tmp_path: Path, cert: Issued
+) -> None:
+    port = open_echo(plane, terms(cert))
+    context = trusting(cert)
+    old = shake(plane, port, context)
+    ticket = _ticket(plane, port, context)
+    renewed = issue(tmp_path, "harbor.test")
+    plane.call(lambda: plane.plane.set_tls(str(port), terms(renewed)))
+    new = shake(plane, port, trusting(renewed))
+    assert new.getpeercert(binary_form=True) == _der(renewed)
+    old.sendall(b"still here")
+    assert receive_exactly(old, 10) == b"still here"
+    resumed = context.wrap_socket(plane.client(port), server_hostname="harbor.test", session=ticket)
+    plane.keep(resumed)
+    assert resumed.session_reused  # tickets survive
+
+
+def test_D12_a_certificate_that_cannot_be_loaded_leaves_the_former(
+    plane: RunningPlane, tmp_path: Path, cert: Issued
+) -> None:
+    port = open_echo(plane, terms(cert))
+    bad = issue(tmp_path, "harbor.test")
+    bad.file.write_bytes(bad.certificate.read_bytes())  # no key
+    with pytest.raises(OSError, match=r".") as failure:
+        plane.call(lambda: plane.plane.set_tls(str(port), terms(bad)))
+    assert isinstance(failure.value, ssl.SSLError)
+    assert shake(plane, port, trusting(cert)).getpeercert(binary_form=True) == _der(cert)
+
+
+def test_D14_a_protocol_is_negotiated_only_where_the_service_offers_some(plane: RunningPlane, cert: Issued) -> None:
+    silent, offering = open_echo(plane, terms(cert)), open_echo(plane, terms(cert, alpn=("http/1.1",)))
+    context = trusting(cert)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    assert shake(plane, silent, context).selected_alpn_protocol() is None
+    assert shake(plane, offering, context).selected_alpn_protocol() == "http/1.1"
+    context.set_alpn_protocols(["h2"])
+    assert shake(plane, offering, context).selected_alpn_protocol() is None
+
+
+def test_D15_what_is_sent_before_the_handshake_is_never_taken_for_data(plane: RunningPlane, cert: Issued) -> None:
+    backend = plane.backend()
+    port = plane.open(tls=terms(cert))
+    plane.backends(port, [backend.address])
+    client = plane.client(port)
+    client.sendall(b"\x17\x03\x03\x00\x05hello")  # an application data record, before any handshake
+    client.shutdown(socket.SHUT_WR)
+    receive_all(client)
+    plane.await_end(port, Reason.TLS_HANDSHAKE_FAILED)
+    assert backend.accepted == 0
+
+
+def test_a_client_without_the_certificate_that_is_asked_for_is_refused(
+    plane: RunningPlane, tmp_path: Path, cert: Issued
+) -> None:
+    authority = issue(tmp_path, "authority.test", is_ca=True)
+    member = issue(tmp_path, "member.test", by=authority)
+    stranger = issue(tmp_path, "stranger.test")
+    port = open_echo(plane, terms(cert, ca=authority, verify=Verify.REQUIRED))
+    for shown, alert in ((None, "TLSV13_ALERT_CERTIFICATE_REQUIRED"), (stranger, "TLSV1_ALERT_UNKNOWN_CA")):
+        context = trusting(cert)
+        if shown is not None:
+            context.load_cert_chain(shown.file)
+        with pytest.raises(ssl.SSLError) as failure:
+            shake(plane, port, context).recv(1)  # TLS 1.3 clients learn it after their own part
+        assert alert_of(failure.value) == alert
+    context = trusting(cert)
+    context.load_cert_chain(member.file)
+    client = shake(plane, port, context)
+    client.sendall(b"hello")
+    assert receive_exactly(client, 5) == b"hello"
+
+
+@plain_source
+@pytest.mark.parametrize("said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00"])
+def test_D05_who_does_not_finish_its_handshake_is_closed_at_the_deadline(
+    plane: RunningPlane, cert: Issued, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harbor.dataplane.tls.HANDSHAKE_TIMEOUT", 0.3)
+    port = open_echo(plane, terms(cert))
+    client = plane.client(port)
+    client.sendall(said)
+    assert ends(client) in ("end", "reset")
+    plane.await_end(port, Reason.TLS_HANDSHAKE_FAILED)
+
+
+@plain_source
+def test_D05_a_byte_now_and_then_does_not_extend_the_deadline(
+    plane: RunningPlane, cert: Issued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harbor.dataplane.tls.HANDSHAKE_TIMEOUT", 0.5)
+    port = open_echo(plane, terms(cert))
+    client = plane.client(port)
+    client.settimeout(0.05)
+    client.sendall(b"\x16\x03\x01\x02\x00\x01")
+    begun = time.monotonic()
+    while not plane.closed(port):
+        try:
+            client.sendall(b"\x00")
+            client.recv(1)
+        except TimeoutError:
+            pass
+        except OSError:
+            break
+        assert time.monotonic() - begun < 10
+    plane.await_end(port, Reason.TLS_HANDSHAKE_FAILED)
+
+
+@plain_source
+def test_J02_when_too_many_shake_hands_the_oldest_gives_way(
+    plane: RunningPlane, cert: Issued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harbor.dataplane.tls.MOST", 20)
+    port = open_echo(plane, terms(cert))
+    idle = [plane.client(port) for _ in range(60)]
+    eventually(lambda: plane.closed(port).get(Reason.LIMIT_NODE) == 40)
+    client = shake(plane, port, trusting(cert))
+    client.sendall(b"through")
+    assert receive_exactly(client, 7) == b"through"
+    assert ends(idle[0]) in ("end", "reset")
+
+
+def test_D18_a_flood_of_handshakes_leaves_plain_forwarding_its_turns(plane: RunningPlane, cert: Issued) -> None:
+    """Two hundred hellos are answered two at a time, and between them the reactor asks who else has news."""
+    tls_port = open_echo(plane, terms(cert))
+    clients = [plane.client(tls_port) for _ in range(200)]
+    eventually(lambda: len(plane.plane.handshakes) == 200)
+    hello, before = _client_hello(), plane.plane.reactor.polls
+
+    def all_at_once() -> None:
+        for client in clients:
+            client.sendall(hello)
+
+    plane.call(all_at_once)
+    for client in clients:
+        assert client.recv(1) == b"\x16"  # the server's part of the handshake
+    assert plane.plane.reactor.polls - before >= 200 // AT_ONCE
+
+
+def _client_hello() -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        anybody().wrap_bio(incoming, outgoing).do_handshake()
+    return outgoing.read()
+
+
+def test_a_port_that_closes_ends_its_handshakes(plane: RunningPlane, cert: Issued) -> None:
+    port = open_echo(plane, terms(cert))
+    client = plane.client(port)
+    client.sendall(b"\x16")
+    eventually(lambda: len(plane.plane.handshakes) == 1)
+    plane.close_port(port)
+    assert ends(client) in ("end", "reset")
+    assert len(plane.plane.handshakes) == 0
+
+
+def test_an_idle_session_is_cut_as_any_other(plane: RunningPlane, cert: Issued) -> None:
+    port = plane.open(tls=terms(cert), idle_timeout=0.2)
+    plane.backends(port, [plane.backend().address])
+    client = shake(plane, port, trusting(cert))
+    with pytest.raises(OSError, match=r"(?i)reset|EOF"):
+        client.recv(1)
+    plane.await_end(port, Reason.IDLE_TIMEOUT)
