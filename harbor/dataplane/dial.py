@@ -31,7 +31,7 @@ from harbor.model import Reason
 from harbor.policy.rotation import Slot
 
 if TYPE_CHECKING:
-    from harbor.dataplane.tcp import TcpSession
+    from harbor.dataplane.session import TcpSession
 
 CLIENT_LEFT_GRACE: Final = 1.0  # seconds left to a dial whose client has already sent its end and nothing else
 # A value of TCP_QUICKACK that sends the acknowledgement that is due and leaves the option off (tcp_sock_set_quickack).
@@ -87,11 +87,11 @@ class Dial(Watcher):
         while session.dial is self:  # whoever is told of a failure may end the session
             left = self.deadline - time.monotonic()
             if left <= 0:
-                session.end(self.outcome or Reason.CONNECT_TIMEOUT)
+                session.unreachable(self.outcome or Reason.CONNECT_TIMEOUT)
                 return
             slot = listener.rotation.pick(listener.policy.max_sessions_per_backend, self.tried)
             if slot is None:
-                session.end(self.outcome or listener.why_nobody())
+                session.unreachable(self.outcome or listener.why_nobody())
                 return
             untried = max(1, len(listener.rotation) - len(self.tried))
             self.due = self.deadline - left + left / untried

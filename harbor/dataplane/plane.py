@@ -16,8 +16,9 @@ from typing import Final, Protocol
 from harbor.dataplane.budget import PER_TCP_SESSION, PER_UDP_FLOW, Descriptors
 from harbor.dataplane.dial import Dial
 from harbor.dataplane.reactor import Reactor
+from harbor.dataplane.session import TcpSession
 from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, plain_address, source_port_range
-from harbor.dataplane.tcp import TcpListener, TcpSession
+from harbor.dataplane.tcp import TcpListener
 from harbor.dataplane.tls import Handshakes
 from harbor.dataplane.udp import UdpFlow, UdpPort
 from harbor.model import (
@@ -175,7 +176,7 @@ class DataPlane:
         self.listening.add(Address(opening.host, opening.port))
         self._ports[opening.service_id] = OpenPort(
             opening,
-            TcpListener(self, opening.service_id, tcp, opening.policy, opening.tls) if tcp else None,
+            TcpListener(self, opening.service_id, tcp, opening.policy, opening.tls, opening.http) if tcp else None,
             UdpPort(self, opening.service_id, udp, is_wildcard(opening.host), opening.policy) if udp else None,
         )
 

@@ -29,7 +29,7 @@ from harbor.dataplane.reactor import (
 )
 
 if TYPE_CHECKING:
-    from harbor.dataplane.tcp import TcpSession
+    from harbor.dataplane.session import TcpSession
     from harbor.dataplane.tls import TlsEnd
 
 BURST: Final = 8  # reads in one go before the others get their turn

@@ -26,6 +26,7 @@ from harbor.dataplane.linger import discard_until_end
 from harbor.dataplane.reactor import STREAM_EDGES, Watcher
 from harbor.model import Reason
 from harbor.model.tls import Identity, TlsTerms, UnknownName, Verify
+from harbor.policy.http import redirect_to_https
 from harbor.policy.sni import choose
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class Door:
 class Handshake(Watcher):
     """A client of a TLS listener that has not shaken hands yet. It watches the client."""
 
-    __slots__ = ("address", "due", "end", "is_waiting", "listener", "server_name", "sock", "started")
+    __slots__ = ("address", "due", "end", "is_known", "is_waiting", "listener", "server_name", "sock", "started")
 
     def __init__(self, listener: TcpListener, door: Door, fd: int, address: Any) -> None:
         self.listener = listener
@@ -212,6 +213,7 @@ class Handshake(Watcher):
         self.started = listener.reactor.now
         self.due = self.started + HANDSHAKE_TIMEOUT
         self.server_name: str | None = None
+        self.is_known = False  # to speak TLS
         self.is_waiting = False  # in the line of those that can go on
         self.sock = socket.socket(listener.family, socket.SOCK_STREAM, 0, fd)
         self.sock.setblocking(False)
@@ -274,6 +276,8 @@ class Handshakes:
     def _go_on(self, handshake: Handshake) -> None:
         listener = handshake.listener
         door = listener.door
+        if not handshake.is_known and not self._speaks_tls(handshake):
+            return
         try:
             done = door is not None and door.go_on(handshake)
         except OSError:  # ssl.SSLError is one; OpenSSL has sent its alert
@@ -283,8 +287,26 @@ class Handshakes:
             del self._all[handshake]
             listener.shaken(handshake)
 
+    def _speaks_tls(self, handshake: Handshake) -> bool:
+        """Look at the first byte. Who speaks plain HTTP to an HTTPS port is told where to go."""
+        try:
+            first = handshake.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            first = b""  # OpenSSL finds out
+        handshake.is_known = True
+        if not handshake.listener.is_http or not first.isalpha():
+            return True
+        try:
+            handshake.sock.send(redirect_to_https(handshake.sock.recv(RECORD), handshake.listener.port))
+        except OSError:
+            pass
+        self._refuse(handshake)
+        return False
+
     def _refuse(self, handshake: Handshake) -> None:
-        """It failed: leave the client time to read the alert."""
+        """It failed: leave the client time to read what it was told."""
         del self._all[handshake]
         listener = handshake.listener
         listener.lost(Reason.TLS_HANDSHAKE_FAILED, PER_TCP_SESSION - PER_LINGERING)

@@ -22,6 +22,7 @@ class Opening:
     port: int
     policy: Policy
     tls: TlsTerms | None = None
+    http: bool = False  # whether what passes is read as HTTP
 
 
 @dataclass(frozen=True, slots=True)

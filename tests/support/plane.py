@@ -158,13 +158,21 @@ class RunningPlane:
         host: str = "127.0.0.1",
         port: int = 0,
         tls: TlsTerms | None = None,
+        http: bool = False,
         **policy: Any,
     ) -> int:
         """Open a port and return its number."""
 
         def bind(number: int) -> int:
             opening = Opening(
-                str(number), f"port-{number}", Protocol(protocol), host, number, Policy().with_overrides(policy), tls
+                str(number),
+                f"port-{number}",
+                Protocol(protocol),
+                host,
+                number,
+                Policy().with_overrides(policy),
+                tls,
+                http,
             )
             self.plane.bind(opening)
             self.plane.open(opening.service_id)

@@ -1,0 +1,152 @@
+"""HTTP on a relay: what passes between client and backend is read as HTTP/1.1 on the way.
+
+The two streams of a session do as they always do, except that ``HttpRelay`` says what of the bytes goes on, what
+an end of file means, and when it is over. Once both sides have become something else (WebSocket, CONNECT) it
+steps out of the way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from harbor.dataplane.stream import Stream
+from harbor.model import Reason
+from harbor.policy.http import BackendRefused, End, HttpRefused, HttpRelay
+
+if TYPE_CHECKING:
+    from harbor.dataplane.session import TcpSession
+
+# What a client is told when no backend takes its session; all other ends are not the client's to understand.
+PAGES: Final = {
+    Reason.NO_BACKEND: (503, "No instance of the application is running"),
+    Reason.LIMIT_BACKEND: (503, "All instances of the application are busy"),
+    Reason.LIMIT_NODE: (503, "The node has as many connections as it can have"),
+    Reason.CONNECT_REFUSED: (502, "The application does not answer at its port"),
+    Reason.CONNECT_FAILED: (502, "The application cannot be reached"),
+    Reason.CONNECT_TIMEOUT: (504, "The application did not answer in time"),
+}
+HEAD_TIMEOUT: Final = 30.0  # seconds for a request head, whatever comes of it meanwhile
+BODY_TIMEOUT: Final = 60.0  # seconds in which something of a body must come
+
+
+class Requests(Stream):
+    """What a client asks, on its way to the backend."""
+
+    __slots__ = ("_heads", "_moved", "_since", "http")
+
+    def __init__(self, session: TcpSession, source: int, sink: int, sink_tells_room: bool, http: HttpRelay) -> None:
+        super().__init__(session, source, sink, sink_tells_room)
+        self.http = http
+        self._heads = 0
+        self._moved = 0
+        self._since = session.started
+
+    def pump(self) -> None:
+        """Pass on what there is, unless the client has sent far enough ahead."""
+        if not self.http.holds_client:
+            super().pump()
+
+    def deliver(self, data: memoryview) -> bool:
+        """Pass on what may go to the backend; False if reading has to stop."""
+        http = self.http
+        try:
+            out = http.from_client(data)
+        except HttpRefused as refused:
+            self.session.refuse(refused.status, refused.words, Reason.BAD_REQUEST)
+            return False
+        went = super().deliver(memoryview(out)) if len(out) else True
+        if http.is_over and self.other is not None:
+            self.session.conclude()
+            return False
+        return went and not http.holds_client
+
+    def go_on(self) -> None:
+        """What the client sent ahead may go now."""
+        if self.held is None and self.other is not None and self.deliver(memoryview(b"")):
+            self.pump()
+
+    def finish(self) -> None:
+        """The client sends no more."""
+        if self.other is None or self.ended:
+            return
+        end = self.http.client_ended()
+        if end is End.FORWARD:
+            super().finish()
+        elif end is End.LATER:
+            self.ended = True
+        elif end is End.CLOSE:
+            self.ended = True
+            self.session.conclude()
+        else:
+            self.broke()
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the client is too slow: with a head altogether, with a body since something of it came."""
+        http = self.http
+        if not http.waits_for_client:
+            self._since, self._heads = now, http.requests
+            return False
+        in_body = http.requests != self._heads
+        if in_body and self.moved != self._moved:
+            self._since, self._moved = now, self.moved
+        return now - self._since > (BODY_TIMEOUT if in_body else HEAD_TIMEOUT)
+
+
+class Answers(Stream):
+    """What the backend answers, on its way to the client."""
+
+    __slots__ = ("http",)
+
+    def __init__(self, session: TcpSession, source: int, sink: int, sink_tells_room: bool, http: HttpRelay) -> None:
+        super().__init__(session, source, sink, sink_tells_room)
+        self.http = http
+
+    def pump(self) -> None:
+        """Pass on what there is; at the end of the last answer, once it is out, end the session."""
+        if self.http.is_over and self.other is not None:
+            if self.held is None:
+                self.session.conclude()
+            return
+        super().pump()
+
+    def deliver(self, data: memoryview) -> bool:
+        """Pass on what the client may have; False if reading has to stop."""
+        http = self.http
+        try:
+            out = http.from_backend(data)
+        except BackendRefused as refused:
+            self.session.refuse(502, refused.words, Reason.BAD_RESPONSE)
+            return False
+        went = super().deliver(memoryview(out)) if len(out) else True
+        if self.other is None:
+            return False
+        if http.is_over:
+            if went:
+                self.session.conclude()
+            return False
+        if http.may_continue and isinstance(self.other, Requests):
+            self.other.go_on()
+        return went and self.other is not None
+
+    def finish(self) -> None:
+        """The backend sends no more."""
+        if self.other is None or self.ended:
+            return
+        end = self.http.backend_ended()
+        if end is End.FORWARD:
+            super().finish()
+        elif end is End.CLOSE:
+            self.session.conclude()
+        elif end is End.UNANSWERED:
+            self.session.refuse(502, "The application closed the connection without an answer", Reason.BACKEND_CLOSED)
+        else:
+            self.broke()
+
+    def broke(self) -> None:
+        """The backend was reset, or was found dead."""
+        if self.other is None:
+            return
+        if self.http.may_answer:
+            self.session.refuse(502, "The application broke off the connection without an answer", Reason.BACKEND_RESET)
+        else:
+            super().broke()
