@@ -1,6 +1,7 @@
 """Frozen values, valid once built. Imports nothing of Harbor but ``harbor.errors``."""
 
 from harbor.model.binding import Binding, BindingView
+from harbor.model.certificate import CertificateView
 from harbor.model.event import Event
 from harbor.model.policy import Policy, Removal
 from harbor.model.reason import Drop, Reason
@@ -25,6 +26,7 @@ __all__ = [
     "BackendView",
     "Binding",
     "BindingView",
+    "CertificateView",
     "Drop",
     "Event",
     "Exposure",
