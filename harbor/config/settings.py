@@ -23,7 +23,8 @@ from pydantic import (
 
 from harbor.config import values
 from harbor.config.values import IPNetwork, refused
-from harbor.model import Address, Policy, Removal
+from harbor.errors import Invalid
+from harbor.model import Address, Policy, Removal, TlsRules, UnknownName
 from harbor.model.policy import BOUNDS
 
 Ip = Annotated[str, AfterValidator(values.ip)]
@@ -335,6 +336,37 @@ class Defaults(Section):
         return Policy(**self.model_dump())
 
 
+class TlsDefaults(Section):
+    """How the node ends TLS where a service sets nothing else."""
+
+    min_version: Literal["1.2", "1.3"] = Field(
+        "1.2", description="Lowest version that clients may use. 1.3 shuts out what is older than about 2018."
+    )
+    alpn: tuple[str, ...] = Field(
+        (),
+        description="Protocols that are offered to clients (ALPN), the best first. Empty: none is negotiated. Offer "
+        "only what the backends speak.",
+        examples=[["http/1.1"]],
+    )
+    unknown_name: UnknownName = Field(
+        UnknownName.DEFAULT,
+        description="What a client gets that asks for a server name which no certificate has: `default` shows the "
+        "service's first certificate, `reject` the alert `unrecognized_name`.",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        try:
+            self.rules()
+        except Invalid as exc:
+            raise refused(exc.message.removeprefix("alpn: "), "alpn") from exc
+        return self
+
+    def rules(self) -> TlsRules:
+        """The same as the value that the other layers use."""
+        return TlsRules(**self.model_dump())
+
+
 class Log(Section):
     """What the node writes to standard error."""
 
@@ -364,9 +396,12 @@ class Config(Section):
     gateway: Gateway | None = Field(None, description="The Cloud Foundry v1 service gateway; off unless given.")
     certs_dir: FilePath = Field(
         Path("certs"),
-        description="Directory of the services' certificates. A relative path starts at the working directory.",
+        description="Directory of certificates: `<service>.crt` and `<service>.key`, else `harbor.crt` and "
+        "`harbor.key`. Changed files are noticed within three seconds. A relative path starts at the working "
+        "directory.",
     )
     backends: Backends = Field(Backends(), description="Who may receive traffic.")
+    tls: TlsDefaults = Field(TlsDefaults(), description="How the node ends TLS where a service sets nothing else.")
     defaults: Defaults = Field(Defaults(), description="The policy of every service that sets nothing else.")
     log: Log = Field(Log(), description="What the node writes to standard error.")
 

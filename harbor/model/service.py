@@ -68,7 +68,8 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One leased port. ``overrides`` holds only the policy fields that were set on it; ``created`` is Unix time.
+    """One leased port. ``created`` is Unix time. ``overrides`` holds only the policy fields that were set on it, and
+    ``tls_rules`` what was set of TLS (``harbor.model.tls.TLS_SETTINGS``).
 
     ``origin`` is what a platform asked with: at least ``platform`` and ``instance_id``, the platform's own id for it.
     """
@@ -84,6 +85,7 @@ class Service:
     created: float = 0.0
     overrides: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+    tls_rules: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from harbor.errors import Invalid
 
 MIN_VERSIONS: Final = ("1.2", "1.3")
 MOST_ALPN: Final = 8  # protocols one service may offer; clients speak one or two
+RULES: Final = ("min_version", "alpn", "verify", "unknown_name")
+# What may be set on a service: its rules, and as PEM who may sign clients, and whom these have revoked.
+TLS_SETTINGS: Final = (*RULES, "ca", "crl")
 LONGEST_ALPN: Final = 255  # bytes of one protocol's name: its length is one byte (RFC 7301)
 
 
@@ -48,6 +52,25 @@ class TlsRules:
             if not 0 < len(protocol) <= LONGEST_ALPN or not (protocol.isascii() and protocol.isprintable()):
                 raise _wrong("alpn", f"{protocol[:20]!r} is no protocol; http/1.1 is one")
 
+    def with_settings(self, settings: Mapping[str, Any]) -> TlsRules:
+        """These rules with what was set on a service; ``settings`` went through ``check_settings``."""
+        given = {name: settings[name] for name in RULES if name in settings}
+        if "alpn" in given:
+            given["alpn"] = tuple(given["alpn"])
+        if "verify" in given:
+            given["verify"] = Verify(given["verify"])
+        if "unknown_name" in given:
+            given["unknown_name"] = UnknownName(given["unknown_name"])
+        return replace(self, **given)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "min_version": self.min_version,
+            "alpn": list(self.alpn),
+            "verify": self.verify.value,
+            "unknown_name": self.unknown_name.value,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -75,6 +98,33 @@ class TlsTerms:
             raise ValueError("there is no TLS without a certificate")
         if self.rules.verify is Verify.REQUIRED and self.ca_file is None:
             raise ValueError("clients cannot be verified without those who may sign them")
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be set on a service, as JSON holds it. Errors: ``Invalid`` (``tls_rules_invalid``)."""
+    for name, value in settings.items():
+        if name not in TLS_SETTINGS:
+            raise _wrong(str(name)[:20], f"there is no such rule; there are {', '.join(TLS_SETTINGS)}")
+        if name == "alpn":
+            if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+                raise _wrong(name, 'give a list of protocols, like ["http/1.1"]')
+        elif not isinstance(value, str):
+            raise _wrong(name, "give a text")
+        elif name in _CHOICES and value not in _CHOICES[name]:
+            raise _wrong(name, f"{value[:20]!r} is none of {', '.join(_CHOICES[name])}")
+    rules = TlsRules().with_settings(settings)
+    if rules.verify is Verify.REQUIRED and "ca" not in settings:
+        raise _wrong("verify", "clients are verified against somebody: give ca, the certificates that may sign theirs")
+    if "crl" in settings and "ca" not in settings:
+        raise _wrong("crl", "a list of revoked certificates needs ca, the certificates that sign it")
+    return {name: list(value) if name == "alpn" else value for name, value in settings.items()}
+
+
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "min_version": MIN_VERSIONS,
+    "verify": tuple(one.value for one in Verify),
+    "unknown_name": tuple(one.value for one in UnknownName),
+}
 
 
 def _wrong(rule: str, why: str) -> Invalid:

@@ -24,13 +24,14 @@ class ServiceWish:
     plan: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+    tls_rules: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
     """A service with its present state. ``reason`` is set while it is degraded; ``listen`` is the bound address.
 
-    ``apps`` are those that are bound to it, by name.
+    ``apps`` are those that are bound to it, by name. ``tls_rules`` are None unless the node ends its TLS.
     """
 
     service: Service
@@ -41,6 +42,7 @@ class ServiceView:
     backends: tuple[BackendView, ...]
     counters: ServiceCounters
     apps: tuple[str, ...] = ()
+    tls_rules: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         service = self.service
@@ -66,6 +68,8 @@ class ServiceView:
         }
         if self.reason is not None:
             body["reason"] = self.reason
+        if self.tls_rules is not None:
+            body["tls_rules"] = dict(self.tls_rules)
         return body
 
 

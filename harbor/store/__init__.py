@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from harbor.model import Backend, Binding, Event, Service
+from harbor.model.certificate import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class SaveService:
 
 @dataclass(frozen=True, slots=True)
 class RemoveService:
-    """Delete a service, its backends and its bindings."""
+    """Delete a service, its backends, its bindings and what it remembers of certificates."""
 
     service_id: str
 
@@ -57,6 +58,27 @@ class RemoveBinding:
     """Delete a binding."""
 
     binding_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveCertificate:
+    """Remember which certificate is served from a source; its file is found by ``digest``.
+
+    ``owner`` is the id of a service, or empty for what belongs to the node; ``since`` is Unix time.
+    """
+
+    owner: str
+    source: Source
+    digest: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveCertificate:
+    """Forget it."""
+
+    owner: str
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +118,8 @@ Change = (
     | RemoveBackend
     | SaveBinding
     | RemoveBinding
+    | SaveCertificate
+    | RemoveCertificate
     | RestPort
     | WakePorts
     | SaveEvent
@@ -110,6 +134,7 @@ class Snapshot:
     services: Sequence[Service] = ()
     backends: Sequence[SaveBackend] = ()
     bindings: Sequence[Binding] = ()
+    certificates: Sequence[SaveCertificate] = ()
     resting: Sequence[int] = ()
     replies: Sequence[SaveReply] = ()
     events: Sequence[Event] = field(default=())

@@ -84,6 +84,19 @@ MIGRATIONS: Final[tuple[Step, ...]] = (
         ) WITHOUT ROWID
         """,
     ),
+    (
+        "ALTER TABLE services ADD COLUMN tls_rules TEXT NOT NULL DEFAULT '{}'",
+        # owner is a service's id, or empty for what is the node's: hence no foreign key. Keys are in files.
+        """
+        CREATE TABLE certificates (
+            owner TEXT NOT NULL,
+            source TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            since REAL NOT NULL,
+            PRIMARY KEY (owner, source)
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 
 

@@ -9,15 +9,19 @@ from typing import Any, Final, TypeVar
 
 from harbor.errors import Invalid, StateUnusable
 from harbor.model import Backend, Binding, Event, Exposure, Protocol, Service, Tls
+from harbor.model.certificate import Source
 from harbor.model.policy import check_overrides
+from harbor.model.tls import check_settings
 from harbor.store import (
     Change,
     RemoveBackend,
     RemoveBinding,
+    RemoveCertificate,
     RemoveService,
     RestPort,
     SaveBackend,
     SaveBinding,
+    SaveCertificate,
     SaveEvent,
     SaveReply,
     SaveService,
@@ -37,11 +41,13 @@ _TRIM_EVERY: Final = 256
 
 # An upsert and never REPLACE, which would delete the row first and the service's backends with it.
 _SAVE_SERVICE: Final = """
-    INSERT INTO services (id, name, protocol, port, int_port, exposure, tls, plan, created, overrides, origin)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO services
+        (id, name, protocol, port, int_port, exposure, tls, plan, created, overrides, origin, tls_rules)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, protocol = excluded.protocol, port = excluded.port,
         int_port = excluded.int_port, exposure = excluded.exposure, tls = excluded.tls, plan = excluded.plan,
-        created = excluded.created, overrides = excluded.overrides, origin = excluded.origin
+        created = excluded.created, overrides = excluded.overrides, origin = excluded.origin,
+        tls_rules = excluded.tls_rules
 """
 _SAVE_BACKEND: Final = """
     INSERT OR REPLACE INTO backends (service_id, id, position, host, port, ttl, instance, draining)
@@ -52,6 +58,7 @@ _SAVE_BINDING: Final = """
     ON CONFLICT (id) DO UPDATE SET service_id = excluded.service_id, app = excluded.app, created = excluded.created,
         token_digest = excluded.token_digest, origin = excluded.origin
 """
+_SAVE_CERTIFICATE: Final = "INSERT OR REPLACE INTO certificates (owner, source, digest, since) VALUES (?, ?, ?, ?)"
 _SAVE_EVENT: Final = """
     INSERT INTO events (id, time, kind, actor, message, service, details) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
@@ -68,7 +75,10 @@ def statements(change: Change) -> list[Statement]:
         case SaveService(service):
             return [(_SAVE_SERVICE, _service_row(service))]
         case RemoveService(service_id):
-            return [("DELETE FROM services WHERE id = ?", (service_id,))]  # the rest by ON DELETE CASCADE
+            return [
+                ("DELETE FROM services WHERE id = ?", (service_id,)),  # the rest by ON DELETE CASCADE, but for
+                ("DELETE FROM certificates WHERE owner = ?", (service_id,)),
+            ]
         case SaveBackend(service_id, position, backend, draining):
             row = (backend.host, backend.port, backend.ttl, backend.instance, int(draining))
             return [(_SAVE_BACKEND, (service_id, backend.id, position, *row))]
@@ -79,6 +89,10 @@ def statements(change: Change) -> list[Statement]:
             return [(_SAVE_BINDING, (binding.id, binding.service_id, *binding_row))]
         case RemoveBinding(binding_id):
             return [("DELETE FROM bindings WHERE id = ?", (binding_id,))]
+        case SaveCertificate(owner, source, digest, since):
+            return [(_SAVE_CERTIFICATE, (owner, source.value, digest, since))]
+        case RemoveCertificate(owner, source):
+            return [("DELETE FROM certificates WHERE owner = ? AND source = ?", (owner, source.value))]
         case RestPort(port):
             return [("INSERT OR IGNORE INTO resting_ports (port) VALUES (?)", (port,))]
         case WakePorts(ports):
@@ -102,6 +116,7 @@ def _service_row(service: Service) -> tuple[Any, ...]:
         service.created,
         _json(service.overrides),
         _json(service.origin),
+        _json(service.tls_rules),
     )
 
 
@@ -126,6 +141,12 @@ def read_snapshot(connection: sqlite3.Connection) -> Snapshot:
                 connection, "backends", "SELECT * FROM backends ORDER BY service_id, position, id", _saved_backend
             ),
             bindings=_read(connection, "bindings", "SELECT * FROM bindings ORDER BY created, id", _binding),
+            certificates=_read(
+                connection,
+                "certificates",
+                "SELECT *, owner AS id FROM certificates ORDER BY owner, source",
+                _certificate,
+            ),
             resting=_read(connection, "resting_ports", "SELECT port AS id FROM resting_ports ORDER BY port", _port),
             replies=_newest(connection, "replies", "number", KEPT_REPLIES, _saved_reply),
             events=_newest(connection, "events", "id", KEPT_EVENTS, _event),
@@ -171,6 +192,7 @@ def _service(row: sqlite3.Row) -> Service:
         created=_typed(row, "created", float),
         overrides=check_overrides(_mapping(row, "overrides")),
         origin=_mapping(row, "origin"),
+        tls_rules=check_settings(_mapping(row, "tls_rules")),
     )
 
 
@@ -194,6 +216,12 @@ def _binding(row: sqlite3.Row) -> Binding:
         created=_typed(row, "created", float),
         token_digest=_typed(row, "token_digest", str),
         origin=_mapping(row, "origin"),
+    )
+
+
+def _certificate(row: sqlite3.Row) -> SaveCertificate:
+    return SaveCertificate(
+        _typed(row, "owner", str), Source(row["source"]), _typed(row, "digest", str), _typed(row, "since", float)
     )
 
 

@@ -66,7 +66,7 @@ log:\n  levle: info
     2:3: log.levle: no such key; did you mean level?
 xyzzy: 1
     1:1: xyzzy: no such key; there are node, state_dir, listen, ports, api, broker, gateway, certs_dir,
-    backends, defaults, log
+    backends, tls, defaults, log
 log: {level: inof}
     1:14: log.level: 'inof' is none of its values; did you mean info?
 log: {format: xml}
