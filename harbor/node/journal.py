@@ -67,6 +67,10 @@ class Journal:
         self._touched[service_id, backend_id] = None
         self._start()
 
+    def later(self, change: Change) -> None:
+        """Something has changed by itself; it is written soon."""
+        self._later(change)
+
     def wake(self, ports: tuple[int, ...]) -> None:
         """These ports have rested."""
         self._later(WakePorts(ports))

@@ -14,11 +14,14 @@ from typing import Any, Final
 from harbor.errors import Invalid, Refused
 from harbor.model import Exposure, Policy, Reason, Service, ServiceCounters, ServiceView, ServiceWish, Status, Tls
 from harbor.model.policy import FIELDS, check_overrides
+from harbor.model.tls import check_settings
 from harbor.node.apps import unbound_event
 from harbor.node.backing import Backing
+from harbor.node.certificates import Certificates
 from harbor.node.listeners import Listeners
 from harbor.node.parts import Parts
 from harbor.node.replies import Replies
+from harbor.node.shelf import TEXTS
 from harbor.policy.naming import check_name, protocol_for, shown, tls_for
 from harbor.policy.ports import InternalPorts, Ports
 from harbor.policy.registry import origin_of
@@ -38,6 +41,7 @@ class Leasing:
         listeners: Listeners,
         replies: Replies,
         backing: Backing,
+        certificates: Certificates,
     ) -> None:
         self._parts = parts
         self._ports = ports
@@ -45,6 +49,7 @@ class Leasing:
         self._listeners = listeners
         self._replies = replies
         self._backing = backing
+        self._certificates = certificates
         self._planned: set[object] = set()  # names and origins of services that are being made
 
     async def create(
@@ -55,7 +60,7 @@ class Leasing:
             if earlier is not None:
                 return dict(earlier.body), False
             overrides = check_overrides(wish.overrides)
-            draft = self._plan(wish, overrides)
+            draft = dataclasses.replace(self._plan(wish, overrides), tls_rules=check_settings(wish.tls_rules))
             planned = {draft.name, origin_of(draft)} - {None}
             self._planned |= planned
             try:
@@ -80,8 +85,11 @@ class Leasing:
         known = registry.find(ref)
         async with self._parts.locks.hold(known.id):
             service = registry.find(known.id)
-            overrides = {**service.overrides, **{name: value for name, value in changes.items() if value is not None}}
-            for name in changes:
+            policy_changes = {name: value for name, value in changes.items() if name != "tls_rules"}
+            given = {name: value for name, value in policy_changes.items() if value is not None}
+            overrides = {**service.overrides, **given}
+            tls_rules = _changed_rules(service, changes)
+            for name in policy_changes:
                 if name not in FIELDS:
                     raise Invalid(
                         f"{shown(name)} cannot be changed; there are {', '.join(FIELDS)}", code="policy_invalid"
@@ -95,7 +103,9 @@ class Leasing:
                 overrides=overrides,
                 plan=service.plan if plan is None else plan,
                 origin=service.origin if origin is None else origin,
+                tls_rules=tls_rules,
             )
+            await self._certificates.check_rules(successor)
             renamed = {"plan": successor.plan} if successor.plan != service.plan else {}
             said = ", ".join(f"{name}={_said(value)}" for name, value in {**renamed, **changes}.items()) or "nothing"
             details = {**renamed, **_plain(changes), **noted}
@@ -103,6 +113,7 @@ class Leasing:
             await self._parts.journal.commit(event, SaveService(successor))
             registry.replace(successor, policy)
             self._parts.plane.set_policy(service.id, policy)
+            self._certificates.show(successor)
             return successor
 
     async def delete(self, ref: str, actor: str, force: bool, noted: Mapping[str, Any]) -> None:
@@ -134,6 +145,7 @@ class Leasing:
             self._listeners.forget(service.id)
             registry.remove(service.id)
             self._backing.forget_service(service.id)
+            await self._certificates.forget(service.id)
             self._ports.release(service.port, time.monotonic())
             self._internal.release(service.int_port)
 
@@ -184,14 +196,19 @@ class Leasing:
         policy = parts.defaults.with_overrides(draft.overrides)
         int_port = self._internal.take()
         try:
+            await self._certificates.prepare(draft)
             port = await self._bind(draft, policy, pin)
         except BaseException:
             self._internal.release(int_port)
+            await self._certificates.forget(draft.id)
             raise
         try:
             service = dataclasses.replace(draft, port=port, int_port=int_port)
             listen = parts.listen_address(service.exposure)
-            body = ServiceView(service, Status.READY, None, listen, policy, (), ServiceCounters()).as_json()
+            rules = self._certificates.shelf.rules(service)
+            body = ServiceView(
+                service, Status.READY, None, listen, policy, (), ServiceCounters(), tls_rules=rules
+            ).as_json()
             event = parts.feed.draft(
                 "service.created",
                 actor,
@@ -207,10 +224,12 @@ class Leasing:
             parts.plane.close_port(draft.id, Reason.SERVICE_DELETED)
             self._ports.withdraw(port)
             self._internal.release(int_port)
+            await self._certificates.forget(draft.id)
             raise
         if reply is not None:
             self._replies.remember(reply)
         parts.registry.add(service, policy)
+        self._certificates.show(service)
         parts.plane.open(service.id)
         return body
 
@@ -247,9 +266,30 @@ def _bound(name: str, apps: list[str]) -> Refused:
     )
 
 
+def _changed_rules(service: Service, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The TLS rules with what changes; None sets one of them, or all, back to the node's default."""
+    if "tls_rules" not in changes:
+        return dict(service.tls_rules)
+    wanted = changes["tls_rules"]
+    if wanted is None:
+        return {}
+    merged = {**service.tls_rules, **wanted}
+    return check_settings({name: value for name, value in merged.items() if value is not None})
+
+
 def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{name}={_said(_short(name, one))}" for name, one in value.items()) + ")"
     return "default" if value is None else str(value)
 
 
+def _short(name: str, value: Any) -> Any:
+    return "given" if name in TEXTS and value is not None else value
+
+
 def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: getattr(value, "value", value) for name, value in changes.items()}
+    plain = {name: getattr(value, "value", value) for name, value in changes.items()}
+    rules = plain.get("tls_rules")
+    if isinstance(rules, Mapping):
+        plain["tls_rules"] = {name: _short(name, value) for name, value in rules.items()}
+    return plain

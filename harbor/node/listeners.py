@@ -16,7 +16,7 @@ from typing import Final
 from harbor.dataplane.plane import DataPlane
 from harbor.dataplane.squatter import find_squatter
 from harbor.errors import PortTaken, Refused
-from harbor.model import Opening
+from harbor.model import Opening, Protocol, Service
 from harbor.policy.ports import Ports
 
 FIRST_RETRY: Final = 1.0  # seconds; most squatters are short-lived (an ephemeral source port, a slow exit)
@@ -26,9 +26,11 @@ LOOK_EVERY: Final = 0.25  # seconds between looks at who is due, while anybody i
 
 @dataclass(slots=True)
 class Degraded:
-    """A port that is not open, and why."""
+    """A port that is not open, and why. ``opening`` makes what is to be bound anew for each try."""
 
-    opening: Opening
+    port: int
+    protocol: Protocol
+    opening: Callable[[], Opening]
     trouble: str
     squatter: str | None = None  # "" once it was looked for in vain
     pause: float = FIRST_RETRY
@@ -66,7 +68,7 @@ class Listeners:
         try:
             self._plane.bind(opening)
         except PortTaken as error:
-            squatter = await _squatter(opening)
+            squatter = await _squatter(opening.port, opening.protocol)
             raise PortTaken(f"{error}: {squatter}" if squatter else str(error), squatter=squatter) from error
 
     def any(self, opening_at: Callable[[int], Opening], avoid: Container[int]) -> Opening:
@@ -87,13 +89,14 @@ class Listeners:
             code="ports_exhausted",
         ) from refusal
 
-    def try_bind(self, opening: Opening) -> bool:
+    def try_bind(self, service: Service, opening: Callable[[], Opening]) -> bool:
         """Bind a port that is leased already; if it is not to be had the service is degraded."""
         try:
-            self._plane.bind(opening)
-        except PortTaken as error:
+            self._plane.bind(opening())
+        except (PortTaken, Refused) as error:
             retry_at = time.monotonic() + FIRST_RETRY
-            self._degraded[opening.service_id] = Degraded(opening, str(error), retry_at=retry_at)
+            degraded = Degraded(service.port, service.protocol, opening, str(error), retry_at=retry_at)
+            self._degraded[service.id] = degraded
             self._start()
             return False
         return True
@@ -116,7 +119,7 @@ class Listeners:
         while self._degraded:
             for degraded in list(self._degraded.values()):
                 if degraded.squatter is None:
-                    degraded.squatter = await _squatter(degraded.opening) or ""
+                    degraded.squatter = await _squatter(degraded.port, degraded.protocol) or ""
             now = time.monotonic()
             for service_id, degraded in list(self._degraded.items()):
                 if degraded.retry_at <= now:
@@ -125,16 +128,17 @@ class Listeners:
 
     def _try_again(self, service_id: str, degraded: Degraded) -> None:
         try:
-            self._plane.bind(degraded.opening)
-        except PortTaken as error:
+            opening = degraded.opening()
+            self._plane.bind(opening)
+        except (PortTaken, Refused) as error:
             degraded.trouble = str(error)
             degraded.squatter = None
             degraded.pause = min(2 * degraded.pause, LAST_RETRY)
             degraded.retry_at = time.monotonic() + degraded.pause
             return
         del self._degraded[service_id]
-        self._healed(degraded.opening)
+        self._healed(opening)
 
 
-async def _squatter(opening: Opening) -> str | None:
-    return await asyncio.to_thread(find_squatter, opening.port, opening.protocol)
+async def _squatter(port: int, protocol: Protocol) -> str | None:
+    return await asyncio.to_thread(find_squatter, port, protocol)

@@ -12,6 +12,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -36,9 +37,11 @@ from harbor.model import (
     SessionQuery,
     SessionView,
 )
+from harbor.model.certificate import CertificateView
 from harbor.model.views import session_json
 from harbor.node.apps import Apps, BindWish
 from harbor.node.backing import Backing
+from harbor.node.certificates import Certificates
 from harbor.node.feed import EventFeed
 from harbor.node.journal import Journal
 from harbor.node.leasing import Leasing
@@ -114,9 +117,25 @@ class Node:
         )
         self._backing = Backing(self._parts, resolver or Resolver())
         self._listeners = Listeners(self._plane, self._ports, self._healed)
-        self._views = Views(self._parts, self._ports, self._listeners, lambda: (*warnings, *self.outside()))
+        self._certificates = Certificates(self._parts)
+        self._parts.terms = self._certificates.shelf.terms
+        self._views = Views(
+            self._parts,
+            self._ports,
+            self._listeners,
+            self._certificates.shelf.rules,
+            lambda: (*warnings, *self.outside()),
+        )
         self._apps = Apps(self._parts, self._replies)
-        self._leasing = Leasing(self._parts, self._ports, self._internal, self._listeners, self._replies, self._backing)
+        self._leasing = Leasing(
+            self._parts,
+            self._ports,
+            self._internal,
+            self._listeners,
+            self._replies,
+            self._backing,
+            self._certificates,
+        )
 
     # Life
 
@@ -135,9 +154,9 @@ class Node:
         self._apps.restore(self._store.key(), snapshot.bindings)
         for port in snapshot.resting:
             self._ports.rest(port, now)
+        self._certificates.restore(snapshot.certificates)
         for service in snapshot.services:
-            opening = parts.opening(service, parts.registry.policy(service.id))
-            if self._listeners.try_bind(opening):
+            if self._listeners.try_bind(service, partial(self._opening, service.id)):
                 self._serve(service.id)
             else:
                 reason = self._listeners.reason(service.id)
@@ -146,6 +165,7 @@ class Node:
         for warning in self.warnings():
             log.warning("config.warning", detail=warning)
         self._backing.apply(())
+        self._certificates.start()
         self._wake_ports()
 
     async def stop(self, within: float) -> None:
@@ -159,6 +179,7 @@ class Node:
         if self._parts.under_way:
             await asyncio.gather(*self._parts.under_way, return_exceptions=True)
         self.events.close()
+        await self._certificates.close()
         await self._listeners.close()
         self._plane.stop_listening()
         end = time.monotonic() + within
@@ -203,7 +224,8 @@ class Node:
         origin: Mapping[str, Any] | None = None,
         noted: Mapping[str, Any] = NOTHING,
     ) -> ServiceView:
-        """Change policy fields; None means the node's default again. Live sessions stay.
+        """Change policy fields, and with ``tls_rules`` how TLS is ended; None means the node's default again. Live
+        sessions stay.
 
         A new ``plan`` or ``origin`` is written down and changes nothing else: protocol and TLS stay what they are.
         """
@@ -321,6 +343,34 @@ class Node:
         await self._parts.to_the_end(self._backing.drain(ref, backend_id, actor))
         return self._views.backend(ref, backend_id)
 
+    # Certificates
+
+    def certificates(self) -> list[CertificateView]:
+        """What services show whose TLS the node ends, by service."""
+        return self._certificates.shelf.views(self._parts.registry.services())
+
+    def certificate(self, ref: str) -> CertificateView:
+        """What a service shows. Errors: ``service_not_found``, ``certificate_not_found``."""
+        return self._certificates.shelf.view(self._parts.registry.find(ref))
+
+    async def put_certificate(self, ref: str, certificate: str, key: str, *, actor: str) -> CertificateView:
+        """Serve this certificate (PEM, with its chain) from the next handshake on, before what lies in ``certs_dir``.
+
+        Errors: ``certificate_invalid``, ``key_invalid``, ``key_encrypted``, ``key_mismatch``, ``key_weak``,
+        ``chain_broken``, ``certificate_expired``, ``certificate_not_yet_valid``, ``certificate_unfit``,
+        ``handshake_failed``, ``tls_off``, ``service_not_found``, ``store_failed``; what was there before stays.
+        """
+        change = self._certificates.put(ref, certificate, key, actor)
+        return self._certificates.shelf.view(await self._parts.to_the_end(change))
+
+    async def delete_certificate(self, ref: str, *, actor: str) -> None:
+        """Forget what was uploaded. Errors: ``service_not_found``, ``certificate_not_found``, ``store_failed``."""
+        await self._parts.to_the_end(self._certificates.delete(ref, actor))
+
+    def look_at_certificates(self) -> None:
+        """Look at ``certs_dir`` now, and once more at what was refused there."""
+        self._certificates.look_now()
+
     # Sessions
 
     def sessions(self, query: SessionQuery) -> list[tuple[SessionView, str]]:
@@ -376,6 +426,10 @@ class Node:
         self._serve(opening.service_id)
         message = f"{opening.name}: port {opening.port} is open"
         self._parts.journal.note(self.events.draft("service.healed", NODE, message, opening.name, port=opening.port))
+
+    def _opening(self, service_id: str) -> Opening:
+        registry = self._parts.registry
+        return self._parts.opening(registry.find(service_id), registry.policy(service_id))
 
     def _serve(self, service_id: str) -> None:
         self._plane.open(service_id)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from harbor.config import Config
 from harbor.dataplane.plane import DataPlane
 from harbor.errors import Refused
-from harbor.model import Exposure, Opening, Policy, Service
+from harbor.model import Exposure, Opening, Policy, Service, TlsTerms
 from harbor.node.feed import EventFeed
 from harbor.node.journal import Journal
 from harbor.node.locks import Locks
@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Parts:
-    """One of each, made by ``Node``. ``under_way`` keeps changes alive whose caller has gone; while ``stopping`` no
-    new ones begin.
+    """One of each, made by ``Node``. ``terms`` says how the node ends the TLS of a service. ``under_way`` keeps changes
+    alive whose caller has gone; while ``stopping`` no new ones begin.
     """
 
     config: Config
@@ -38,6 +38,7 @@ class Parts:
     locks: Locks
     journal: Journal
     admission: Admission
+    terms: Callable[[Service], TlsTerms | None] = lambda service: None
     under_way: set[asyncio.Task[Any]] = field(default_factory=set)
     stopping: bool = False
 
@@ -47,9 +48,16 @@ class Parts:
         return listen.public if exposure is Exposure.PUBLIC else listen.private
 
     def opening(self, service: Service, policy: Policy) -> Opening:
-        """The listener that the service needs."""
+        """The listener that the service needs. Errors: ``Refused`` if it has no certificate to show."""
         host = self.listen_address(service.exposure)
-        return Opening(service.id, service.name, service.protocol, host, service.port, policy)
+        terms = self.terms(service)
+        return Opening(service.id, service.name, service.protocol, host, service.port, policy, terms)
+
+    def show(self, service: Service) -> None:
+        """Let the port of the service show its certificates as they are now. Errors: ``OSError``, ``Refused``."""
+        terms = self.terms(service)
+        if terms is not None:
+            self.plane.set_tls(service.id, terms)
 
     async def to_the_end(self, change: Coroutine[Any, Any, T]) -> T:
         """Carry a change through even if its caller goes away half way. Errors: ``Refused`` (``node_stopping``)."""

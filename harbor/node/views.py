@@ -17,13 +17,21 @@ from harbor.policy.ports import Ports
 class Views:
     """Puts together what the rooms of the node know. Reads only, touches no disk.
 
-    ``others`` says which warnings there are beside its own.
+    ``rules`` says by which rules the TLS of a service is ended, ``others`` which warnings there are beside its own.
     """
 
-    def __init__(self, parts: Parts, ports: Ports, listeners: Listeners, others: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        ports: Ports,
+        listeners: Listeners,
+        rules: Callable[[Service], dict[str, Any] | None],
+        others: Callable[[], tuple[str, ...]],
+    ) -> None:
         self._parts = parts
         self._ports = ports
         self._listeners = listeners
+        self._rules = rules
         self._others = others
         self._started = time.time()
 
@@ -40,6 +48,7 @@ class Views:
             backends=parts.registry.backends(service.id, time.monotonic(), time.time(), counters.active_by_backend),
             counters=counters,
             apps=tuple(binding.app for binding in parts.bindings.of_service(service.id)),
+            tls_rules=self._rules(service),
         )
 
     def backend(self, ref: str, backend_id: str) -> BackendView:

@@ -1,0 +1,63 @@
+"""Warnings before a certificate expires: one event at each threshold, also over a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from harbor.certificates import Accepted
+from harbor.model import Event
+from harbor.model.certificate import DAY, Source
+from harbor.node.parts import NODE, Parts
+
+THRESHOLDS: Final = (0, 1, 3, 7, 14, 30)  # days; authorities that renew do so a month or a week before
+LOOK_EVERY: Final = 60.0  # seconds
+EXPIRING: Final = "certificate.expiring"
+
+
+class Expiry:
+    """Which warnings were given. They are found again in the feed, by fingerprint and threshold."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._told: set[tuple[str, int]] = set()
+        self._next = 0.0
+
+    def restore(self, events: Iterable[Event]) -> None:
+        """What was told before the start is not told again."""
+        for event in events:
+            if event.kind == EXPIRING:
+                self._told.add((str(event.details.get("fingerprint")), int(event.details.get("threshold", -1))))
+
+    def look(self, shown: Iterable[tuple[str | None, Source, Accepted]], now: float, at_once: bool = False) -> None:
+        """Warn of what has come closer to its end; ``now`` is Unix time."""
+        if now < self._next and not at_once:
+            return
+        self._next = now + LOOK_EVERY
+        for name, source, accepted in shown:
+            left = accepted.facts.not_after - now
+            threshold = next((days for days in THRESHOLDS if left <= days * DAY), None)
+            # A self-signed one is made anew long before.
+            if threshold is None or source is Source.SELF_SIGNED:
+                continue
+            key = (accepted.facts.fingerprint, threshold)
+            if key not in self._told:
+                self._told.add(key)
+                self._warn(name, source, accepted, threshold, now)
+
+    def _warn(self, name: str | None, source: Source, accepted: Accepted, threshold: int, now: float) -> None:
+        days = accepted.facts.days_left(now)
+        when = "has expired" if threshold == 0 else f"expires in {days} day{'' if days == 1 else 's'}"
+        whose = f"{name}: " if name else ""
+        event = self._parts.feed.draft(
+            EXPIRING,
+            NODE,
+            f"{whose}the certificate {accepted.facts.subject} {when}; give a new one",
+            name,
+            source=source.value,
+            fingerprint=accepted.facts.fingerprint,
+            threshold=threshold,
+            days_left=days,
+            not_after=accepted.facts.not_after,
+        )
+        self._parts.journal.note(event)

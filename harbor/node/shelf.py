@@ -1,0 +1,120 @@
+"""The certificates that a node holds, and what follows for each service: reads only memory, decides who shows what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from harbor.certificates import Accepted, Keep
+from harbor.errors import NotFound, Refused
+from harbor.model import Service, Tls, TlsRules, TlsTerms
+from harbor.model.certificate import CertificateView, Source
+
+OWN: Final = ""  # the owner of what belongs to the node; other owners are services, by their id
+TEXTS: Final = ("ca", "crl")  # what OpenSSL reads from a file and is no secret
+
+Place = tuple[str, Source]
+
+
+class Shelf:
+    """What was accepted, by owner and source. ``refused`` says of an owner why its newest files are not served."""
+
+    def __init__(self, keep: Keep, rules: TlsRules) -> None:
+        self.refused: dict[str, str] = {}
+        self._keep = keep
+        self._rules = rules
+        self._held: dict[Place, Accepted] = {}
+
+    def get(self, place: Place) -> Accepted | None:
+        return self._held.get(place)
+
+    def put(self, place: Place, accepted: Accepted) -> None:
+        """Hold it. What was there before is to be discarded once nobody shows it."""
+        self._held[place] = accepted
+
+    def remove(self, place: Place) -> Accepted | None:
+        """Hold it no longer; returns what it was."""
+        return self._held.pop(place, None)
+
+    def discard(self, accepted: Accepted | None) -> None:
+        """Drop the file of what was replaced, unless it is held elsewhere too."""
+        if accepted is not None and all(accepted.digest != one.digest for one in self._held.values()):
+            self._keep.drop(accepted.digest)
+
+    def terms(self, service: Service) -> TlsTerms | None:
+        """How the node ends the TLS of this service; None if it does not.
+
+        Errors: ``Refused`` (``certificate_unavailable``).
+        """
+        if service.tls is not Tls.NODE:
+            return None
+        served = self._served(service)
+        if not served:
+            raise Refused(
+                f"service {service.name} has no certificate to show: {self.refused.get(OWN, 'none could be made')}",
+                code="certificate_unavailable",
+                status=503,
+            )
+        ca, crl = (self._text_file(service, name) for name in TEXTS)
+        identities = tuple(dict.fromkeys(accepted.identity for _, accepted in served))
+        return TlsTerms(self._rules.with_settings(service.tls_rules), identities, ca, crl)
+
+    def rules(self, service: Service) -> dict[str, Any] | None:
+        """The rules of this service, as the API shows them: of long texts only the SHA-256."""
+        if service.tls is not Tls.NODE:
+            return None
+        given = service.tls_rules
+        texts = {name: Keep.digest_of(given[name]) for name in TEXTS if name in given}
+        return self._rules.with_settings(given).as_json() | texts
+
+    def view(self, service: Service) -> CertificateView:
+        """What this service shows. Errors: ``NotFound`` (``certificate_not_found``)."""
+        served = self._served(service)
+        if service.tls is not Tls.NODE or not served:
+            raise NotFound(
+                f"service {service.name} shows no certificate: its TLS is {service.tls.value}, "
+                "and the node ends it only with tls: node",
+                code="certificate_not_found",
+            )
+        source, accepted = served[0]
+        refused = self.refused.get(service.id)
+        if refused is None and source in (Source.NODE_FILE, Source.SELF_SIGNED):
+            refused = self.refused.get(OWN)
+        return CertificateView(service.name, source, accepted.facts, accepted.findings, refused)
+
+    def views(self, services: Iterable[Service]) -> list[CertificateView]:
+        """What these services show, as far as they show anything."""
+        return [self.view(service) for service in services if service.tls is Tls.NODE and self._served(service)]
+
+    def of(self, services: Iterable[Service]) -> list[tuple[str | None, Source, Accepted]]:
+        """What these services show, each certificate once; with the service's name if it is only its own."""
+        found: dict[str, tuple[str | None, Source, Accepted]] = {}
+        for service in services:
+            for source, accepted in self._served(service):
+                name = service.name if source in (Source.UPLOADED, Source.SERVICE_FILE) else None
+                found[accepted.digest] = (name, source, accepted)
+        return list(found.values())
+
+    def keep_texts(self, service: Service) -> None:
+        """Write what OpenSSL is to read. Blocks. Errors: ``StoreFailed``."""
+        for name in TEXTS:
+            if name in service.tls_rules:
+                self._keep.put_text(service.tls_rules[name])
+
+    def digests(self, services: Iterable[Service]) -> set[str]:
+        """Whatever is in use."""
+        texts = {Keep.digest_of(one.tls_rules[name]) for one in services for name in TEXTS if name in one.tls_rules}
+        return texts | {accepted.digest for accepted in self._held.values()}
+
+    def _text_file(self, service: Service, name: str) -> str | None:
+        text = service.tls_rules.get(name)
+        path: Path | None = None if text is None else self._keep.path(Keep.digest_of(text))
+        return None if path is None else str(path)
+
+    def _served(self, service: Service) -> list[tuple[Source, Accepted]]:
+        places = ((service.id, Source.UPLOADED), (service.id, Source.SERVICE_FILE), (OWN, Source.NODE_FILE))
+        found = [(place[1], self._held[place]) for place in places if place in self._held]
+        if not found and (OWN, Source.SELF_SIGNED) in self._held:
+            found.append((Source.SELF_SIGNED, self._held[OWN, Source.SELF_SIGNED]))
+        return found
