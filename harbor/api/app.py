@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import harbor
-from harbor.api import backends, bindings, docs, metrics, node, refusals, services, sessions
+from harbor.api import backends, bindings, certificates, docs, metrics, node, refusals, services, sessions
 from harbor.api.events import Readers
 from harbor.api.gateway import routes as gateway
 from harbor.api.gateway.standing import Standing
@@ -18,7 +18,9 @@ from harbor.api.problem import Problem
 if TYPE_CHECKING:
     from harbor.node import Node
 
-ROUTERS: Final = tuple(part.router for part in (services, backends, bindings, sessions, node, metrics, docs, gateway))
+ROUTERS: Final = tuple(
+    part.router for part in (services, backends, bindings, certificates, sessions, node, metrics, docs, gateway)
+)
 DESCRIPTION: Final = (
     "A node leases TCP and UDP ports to services and forwards what arrives there to their backends. "
     "Collections are plain arrays, paged with `limit` and `after`; the `Link` header leads to the next page. "

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from harbor.api.context import ActingNode
 from harbor.api.replies import PROBLEM
 from harbor.model import PortsView, ServiceView, State, Status
+from harbor.model.certificate import CertificateView
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SHOWN_STATES: Final = (State.STARTING, State.UP, State.DOWN, State.DRAINING)
@@ -38,7 +39,7 @@ router = APIRouter(tags=["node"])
 async def get_metrics(node: ActingNode) -> Response:
     """What the node has carried, in the Prometheus text format."""
     registry = CollectorRegistry()
-    registry.register(Figures(node.services(), node.ports()))
+    registry.register(Figures(node.services(), node.ports(), node.certificates()))
     ProcessCollector(registry=registry)
     # Rendering a thousand services takes longer than the data path may wait; only the figures are taken here.
     text = await asyncio.to_thread(generate_latest, registry)
@@ -48,9 +49,12 @@ async def get_metrics(node: ActingNode) -> Response:
 class Figures(Collector):
     """The metrics of one moment."""
 
-    def __init__(self, services: Sequence[ServiceView], ports: PortsView) -> None:
+    def __init__(
+        self, services: Sequence[ServiceView], ports: PortsView, certificates: Sequence[CertificateView] = ()
+    ) -> None:
         self._services = services
         self._ports = ports
+        self._certificates = certificates
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering does not collect."""
@@ -61,6 +65,7 @@ class Figures(Collector):
         yield from self._traffic()
         yield self._port_states()
         yield self._backends()
+        yield self._expiry()
 
     def _sessions(self) -> Iterator[Metric]:
         opened = CounterMetricFamily("harbor_sessions_opened", "Sessions that began.", labels=["service"])
@@ -102,6 +107,16 @@ class Figures(Collector):
         ports.add_metric(["free"], self._ports.free)
         ports.add_metric(["quarantined"], len(self._ports.resting))
         return ports
+
+    def _expiry(self) -> Metric:
+        expiry = GaugeMetricFamily(
+            "harbor_certificate_not_after_seconds",
+            "When the certificate of a service expires, in Unix time.",
+            labels=["service"],
+        )
+        for view in self._certificates:
+            expiry.add_metric([view.service], view.facts.not_after)
+        return expiry
 
     def _backends(self) -> Metric:
         backends = GaugeMetricFamily("harbor_backends", "Backends by state.", labels=["service", "state"])

@@ -50,6 +50,17 @@ class ByteCounts(Reply):
     out: int = Field(description="to clients")
 
 
+class TlsRulesReply(Reply):
+    """How the node ends TLS; of `ca` and `crl` the SHA-256 of what was given."""
+
+    min_version: str
+    alpn: list[str]
+    verify: str
+    unknown_name: str
+    ca: str | None = None
+    crl: str | None = None
+
+
 class ServiceReply(Reply):
     """One leased port with its policy, its backends in queue order, and what it has carried."""
 
@@ -72,6 +83,32 @@ class ServiceReply(Reply):
     bytes: ByteCounts
     closed: dict[str, int] = Field(description="sessions by the reason of their end")
     dropped: dict[str, int] = Field(description="datagrams that went nowhere, by reason")
+    tls_rules: TlsRulesReply | None = Field(None, description="absent unless the node ends its TLS")
+
+
+class FindingReply(Reply):
+    """Something that is not as it should be, and what would work."""
+
+    severity: str = Field(description="warning, or error for what is not served")
+    code: str
+    message: str
+
+
+class CertificateReply(Reply):
+    """The certificate that a service shows. Times are Unix times."""
+
+    service: str
+    source: str = Field(description="uploaded, service_file, node_file or self_signed")
+    subject: str
+    issuer: str
+    names: list[str]
+    not_before: float
+    not_after: float
+    days_left: int = Field(description="negative once it has expired")
+    fingerprint: str = Field(description="SHA-256")
+    key: str = Field(description="the kind of key")
+    findings: list[FindingReply]
+    refused: str | None = Field(None, description="why a newer one in certs_dir is not served")
 
 
 class CredentialsReply(Reply):

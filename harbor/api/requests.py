@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import Query, Request
@@ -32,6 +32,7 @@ from harbor.api.strict_json import MAX_BODY, read_json
 from harbor.errors import HarborError, Invalid
 from harbor.model import Exposure, Policy, Protocol, Removal, ServiceWish, Tls
 from harbor.model.policy import BOUNDS, FIELDS, check_overrides
+from harbor.model.tls import MOST_ALPN
 from harbor.policy.naming import NAME, PLANS
 
 PAGE: Final = 100  # members of a collection that one reply holds unless asked otherwise
@@ -60,6 +61,19 @@ Body = TypeVar("Body", bound=BaseModel)
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 
 
+class TlsRulesBody(Strict):
+    """How the node ends TLS; a member that is null follows the node's default."""
+
+    min_version: Literal["1.2", "1.3"] | None = None
+    alpn: list[StrictStr] | None = Field(None, max_length=MOST_ALPN, description="protocols to offer, the best first")
+    verify: Literal["none", "required"] | None = Field(None, description="whether clients must show a certificate")
+    unknown_name: Literal["default", "reject"] | None = Field(
+        None, description="an unknown server name gets the default certificate, or the alert unrecognized_name"
+    )
+    ca: StrictStr | None = Field(None, description="PEM: the certificates that may sign those of clients")
+    crl: StrictStr | None = Field(None, description="PEM: which of these were revoked, a list for each of `ca`")
+
+
 class _ServiceHead(Strict):
     name: StrictStr = Field(
         description="1 to 63 letters, digits, `.`, `_` or `-`; a prefix like `udp` sets the protocol",
@@ -70,6 +84,7 @@ class _ServiceHead(Strict):
     exposure: Literal["public", "private"] | None = None
     tls: Literal["off", "node", "passthrough"] | None = None
     plan: Annotated[StrictStr, Field(json_schema_extra={"enum": list(PLANS)})] | None = None
+    tls_rules: TlsRulesBody | None = Field(None, description="how the node ends TLS, where it does")
 
     def wish(self) -> ServiceWish:
         """The same as the value that the node takes."""
@@ -81,10 +96,13 @@ class _ServiceHead(Strict):
             tls=None if self.tls is None else Tls(self.tls),
             plan=self.plan,
             overrides=self.model_dump(include=set(FIELDS), exclude_none=True),
+            tls_rules={} if self.tls_rules is None else self.tls_rules.model_dump(exclude_none=True),
         )
 
 
 class _ServiceChange(Strict):
+    tls_rules: TlsRulesBody | None = Field(None, description="the rules that change; null: all as the node's default")
+
     @model_validator(mode="before")
     @classmethod
     def _nothing_fixed(cls, value: Any) -> Any:
@@ -147,6 +165,13 @@ class BindingBody(Strict):
     """Which app."""
 
     app: StrictStr = Field(description="1 to 63 letters, digits, `.`, `_` or `-`")
+
+
+class CertificateBody(Strict):
+    """A certificate with its key. Nothing ever shows the key again."""
+
+    certificate: StrictStr = Field(description="PEM: the service's own, then those above it", repr=False)
+    key: StrictStr = Field(description="PEM: the private key, not encrypted", repr=False)
 
 
 class DeleteQuery(Strict):
@@ -213,7 +238,20 @@ def body_of(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
 
 def body_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The part of the OpenAPI description that says what ``body_of(model)`` reads."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+    schema = model.model_json_schema()
+    schema = _inlined(schema, schema.pop("$defs", {}))
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:
+    """A schema that stands alone: what it refers to is put in its place."""
+    if isinstance(part, list):
+        return [_inlined(one, definitions) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(one, definitions) for name, one in part.items()}
 
 
 def check_media_type(request: Request) -> None:

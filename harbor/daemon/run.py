@@ -35,8 +35,8 @@ log = structlog.get_logger("harbor.daemon")
 
 API_GRACE: Final = 2.0  # seconds that requests under way get when the node stops
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
-# A node has no files to reload; whoever sends these by habit must not end it.
-IGNORED: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
+# Whoever sends these by habit must not end a node.
+IGNORED: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,15 @@ def serve(config: Config) -> int:
 async def _serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for ignored in IGNORED:
+    for ignored in (*IGNORED, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     for stopping in STOPS:
         loop.add_signal_handler(stopping, stop.set)
     async with running_node(config) as running:
         # What has been made by now lives as long as the node: the collector need not look at it again.
         gc.freeze()
+        # Of all files only certificates are read again, and they are noticed anyway: this is for who cannot wait.
+        loop.add_signal_handler(signal.SIGHUP, running.node.look_at_certificates)
         await stop.wait()
         for stopping in STOPS:
             loop.add_signal_handler(stopping, running.node.hurry)

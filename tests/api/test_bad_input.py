@@ -276,7 +276,7 @@ async def test_a_method_that_is_not_possible_says_which_are(api: Api, method: st
 
 
 async def test_what_does_not_exist_is_a_problem_too(api: Api) -> None:
-    for path in ("/", "/v1", "/v1/nope", "/v1/services/a/explain", "/v1/certificates/a"):
+    for path in ("/", "/v1", "/v1/nope", "/v1/services/a/explain"):
         answer = await api.tcp("GET", path)
         assert (answer.status, answer.code) == (404, "not_found")
 

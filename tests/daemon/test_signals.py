@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
+import ssl
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from harbor.model import Address
 from support.daemon import Daemon, Serve
+from support.pairs import make
 from support.port_block import open_ports
 from support.running_node import MakeBackend
 from support.sockets import connected, ends
+from support.tls_services import put_tls_services
 from support.waiting import eventually
+
+
+def insecure() -> ssl.SSLContext:
+    """A client that takes every certificate: the test compares it itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def session(daemon: Daemon, backend: MakeBackend) -> socket.socket:
@@ -75,3 +88,21 @@ def test_I06_a_storm_of_other_signals_does_nothing(serve: Serve, backend: MakeBa
         assert daemon.api("GET", "/readyz").status == 200
         client.close()
         daemon.stop()
+
+
+def test_D11_SIGHUP_makes_the_node_look_at_its_certificates(serve: Serve, directory: Path, ports: range) -> None:
+    certs = directory / "certs"
+    asyncio.run(put_tls_services(directory / "state", ports, "shop"))
+    daemon = serve(f"certs_dir: {certs}")
+    assert daemon.api("GET", "/v1/certificates/shop").body["source"] == "self_signed"
+    made = make("shop.example")
+    made.write(certs, "shop")
+    daemon.signal(signal.SIGHUP)
+
+    def shown() -> bool:
+        client = socket.create_connection(("127.0.0.1", ports[0]), timeout=10)
+        with insecure().wrap_socket(client, server_hostname="shop.example") as tls:
+            return tls.getpeercert(binary_form=True) == made.x509.public_bytes(Encoding.DER)
+
+    eventually(shown)
+    assert daemon.api("GET", "/v1/certificates/shop").body["fingerprint"] == made.fingerprint

@@ -17,6 +17,7 @@ from harbor.model import (
     Backend,
     BackendView,
     Binding,
+    CertificateView,
     Event,
     Exposure,
     PortsView,
@@ -72,6 +73,7 @@ class FakeNode:
         self.released: list[int] = []
         self.sessions_: dict[str, tuple[SessionView, str]] = {}
         self.problems_: list[str] = []
+        self.certificates_: list[CertificateView] = []
         self.degraded: dict[str, str] = {}  # service name -> reason
         self.counters = ServiceCounters(closed={Reason.KILLED: 1})
         self._ports = Ports(config.ports.spans, config.ports.reserved, config.ports.quarantine)
@@ -185,6 +187,9 @@ class FakeNode:
 
     def binding_of_token(self, token: str) -> Binding | None:
         return None
+
+    def certificates(self) -> list[CertificateView]:
+        return self.certificates_
 
     def sessions(self, query: SessionQuery) -> list[tuple[SessionView, str]]:
         wanted = None if query.service_id is None else self._registry.find(query.service_id).name
