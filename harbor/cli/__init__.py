@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from harbor.cli import apps, backends, local, node, running, services, sessions
+from harbor.cli import apps, backends, certificates, local, node, running, services, sessions
 from harbor.cli.group import Commands
 
 __all__ = ["main"]
@@ -46,6 +46,7 @@ for _command in (
     backends.deregister,
     backends.drain,
     backends.backends,
+    certificates.cert,
     running.run,
     sessions.sessions,
     sessions.kill,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from harbor.cli import stackato
 from harbor.cli.client import pages, segment, send
-from harbor.cli.options import config_option, given, json_option, policy_options
+from harbor.cli.options import config_option, given, json_option, policy_options, taken_tls_rules, tls_options
 from harbor.cli.output import print_json, say
 from harbor.model.policy import FIELDS
+from harbor.model.tls import TLS_SETTINGS
+
+RESET: Final = (*FIELDS, *(f"tls_{name}" for name in TLS_SETTINGS))
 
 
 @click.command("create-service")
@@ -23,6 +26,7 @@ from harbor.model.policy import FIELDS
 @click.option("--plan", help="tcp, udp, both or https.")
 @click.option("--tls", type=click.Choice(["off", "node", "passthrough"]), help="Who ends TLS on the port.")
 @policy_options
+@tls_options
 @json_option
 @config_option
 def create_service(
@@ -47,12 +51,22 @@ def create_service(
       harbor create-service harbor udp-game
       harbor create-service dns --protocol both --port 30053
       harbor create-service web --max-sessions 500 --idle-timeout 600
+      harbor create-service shop-https --tls-min-version 1.3
     """
     if len(words) > 2 or (len(words) == 2 and words[0] != "harbor"):
         raise click.UsageError("one name is needed, like harbor create-service my-port")
     exposure = None if public is None else ("public" if public else "private")
-    wish = {"name": words[-1], "port": port, "protocol": protocol, "exposure": exposure, "plan": plan, "tls": tls}
+    wish: dict[str, Any] = {
+        "name": words[-1],
+        "port": port,
+        "protocol": protocol,
+        "exposure": exposure,
+        "plan": plan,
+        "tls": tls,
+    }
+    rules = taken_tls_rules(policy)
     wish = {name: value for name, value in wish.items() if value is not None} | given(policy)
+    wish |= {"tls_rules": rules} if rules else {}
     # With the key, a request whose answer was lost can be sent again without leasing a second port.
     key = {"Idempotency-Key": str(uuid.uuid4())}
     made = send(config, "POST", "/v1/services", wish, headers=key, tries=2).body
@@ -109,25 +123,31 @@ def service(name: str, as_json: bool, config: Path | None) -> None:
 @click.command("update-service")
 @click.argument("name")
 @policy_options
-@click.option("--reset", multiple=True, type=click.Choice(FIELDS), help="Follow the node's default again; repeatable.")
+@tls_options
+@click.option("--reset", multiple=True, type=click.Choice(RESET), help="Follow the node's default again; repeatable.")
 @json_option
 @config_option
 def update_service(name: str, reset: tuple[str, ...], as_json: bool, config: Path | None, **policy: Any) -> None:
-    """Change the policy of a service. Live sessions stay.
+    """Change the policy of a service, and how its TLS is ended. Live sessions stay.
 
     \b
     Examples:
       harbor update-service my-port --idle-timeout 600
       harbor update-service my-port --reset idle_timeout
+      harbor update-service shop-https --tls-verify required --tls-ca clients.pem
     """
-    changes = given(policy) | dict.fromkeys(reset)
+    rules = taken_tls_rules(policy) | {name[4:]: None for name in reset if name not in FIELDS}
+    changes = given(policy) | {name: None for name in reset if name in FIELDS}
+    changes |= {"tls_rules": rules} if rules else {}
     if not changes:
         raise click.UsageError("nothing to change; give at least one option")
     changed = send(config, "PATCH", f"/v1/services/{segment(name)}", changes).body
     if as_json:
         print_json(changed)
     else:
-        say(f"changed {changed['name']}: " + ", ".join(f"{field} {changed['policy'][field]}" for field in changes))
+        said = [f"{field} {changed['policy'][field]}" for field in changes if field != "tls_rules"]
+        said += [f"tls_{name} {_shown(changed['tls_rules'].get(name))}" for name in rules]
+        say(f"changed {changed['name']}: {', '.join(said)}")
 
 
 @click.command("delete-service")
@@ -146,3 +166,9 @@ def delete_service(name: str, force: bool, config: Path | None) -> None:
     """
     send(config, "DELETE", f"/v1/services/{segment(name)}", query={"force": "true" if force else None})
     say(f"deleted {name}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
