@@ -1,8 +1,8 @@
 """HTTPS in front of an app in its container: the relay of a node, without the node.
 
-It is the original Harbor's "HTTPS container proxy" (seeds: Port Service): the certificate of the service goes before the
-app's ``harbor.crt`` and ``harbor.key``, both in a folder ``certs`` or ``cert`` of the app. A file that changes is examined
-and shown from the next handshake on; one that is no good leaves what was shown before.
+Stackato's "HTTPS container proxy" with its rules: the certificate of the service goes before the app's ``harbor.crt``
+and ``harbor.key``, all of them in a folder ``certs`` or ``cert`` of the app. A file that changes is examined and
+shown from the next handshake on; one that is no good leaves what was shown before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,8 @@ from harbor.certificates import Accepted, Keep, accept_files, listing
 from harbor.dataplane.budget import Descriptors, raise_limit
 from harbor.dataplane.plane import DataPlane
 from harbor.errors import Invalid, Refused
-from harbor.model import Address, Opening, Policy, Protocol, Reason, Route, TlsRules, TlsTerms
+from harbor.model import Address, Opening, Policy, Protocol, Route, TlsRules, TlsTerms
+from harbor.policy.naming import check_name
 
 FOLDERS: Final = ("certs", "cert")  # where an app has its certificates
 STEM: Final = "harbor"  # of the files that serve every service
@@ -62,6 +63,8 @@ def run(asked: Asked, say: Say) -> None:
 
     Errors: ``Refused``, ``Invalid`` if there is no certificate to begin with; ``PortTaken``.
     """
+    if asked.service is not None:
+        check_name(asked.service)
     raise_limit()
     with tempfile.TemporaryDirectory(prefix="harbor-") as scratch:
         uvloop.run(_Proxy(asked, Keep(Path(scratch)), say).serve())
@@ -74,7 +77,7 @@ class _Proxy:
         self._asked = asked
         self._keep = keep
         self._say = say
-        self._seen: dict[str, object] = {}  # the marks of the files that count, as they were read last
+        self._seen: Mapping[str, object] = {}  # the marks of the files that count, as they were read last
         self._shown: tuple[str, ...] = ()  # digests
         self._told = 0.0
 
@@ -119,7 +122,7 @@ class _Proxy:
             self._renew()
         self._plane.stop_listening()
         end = time.monotonic() + STOP_WITHIN
-        while self._plane.connection_count() and time.monotonic() < end and not hurry.is_set():
+        while self._plane.connection_count() and time.monotonic() < end and not hurry.is_set():  # noqa: ASYNC110 - relays count, they do not call
             await asyncio.sleep(0.05)
 
     def _renew(self) -> None:

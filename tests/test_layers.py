@@ -25,7 +25,7 @@ LAYERS = (
     ("harbor.node",),
     ("harbor.api",),
     ("harbor.daemon",),
-    ("harbor.runner", "harbor.demo"),
+    ("harbor.runner", "harbor.demo", "harbor.https_proxy"),
     ("harbor.cli",),
     ("harbor.__main__",),
 )
@@ -39,7 +39,7 @@ ONLY = {
     "harbor.client": {"harbor.errors", "harbor.config"},
     "harbor.runner": {"harbor", "harbor.errors", "harbor.model", "harbor.config", "harbor.policy", "harbor.client"},
     "harbor.cli": {"harbor", "harbor.errors", "harbor.model", "harbor.config", "harbor.client", "harbor.daemon"}
-    | {"harbor.runner", "harbor.demo", "harbor.certificates"},
+    | {"harbor.runner", "harbor.demo", "harbor.https_proxy", "harbor.certificates"},
 }
 
 # Pure packages decide; they neither look at the world nor wait for it.

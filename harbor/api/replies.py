@@ -38,6 +38,8 @@ class PolicyReply(Reply):
     max_sessions: int
     max_sessions_per_backend: int
     removal: str
+    http: bool | None = Field(description="null: true for https services whose TLS the node ends")
+    hsts: int
 
 
 class SessionCounts(Reply):

@@ -132,6 +132,8 @@ def _policy_field(name: str) -> Any:
 def _policy_schema(name: str) -> dict[str, Any]:
     if name == "removal":
         return {"enum": [*(removal.value for removal in Removal), None]}
+    if name == "http":
+        return {"type": ["boolean", "null"]}
     low, high = BOUNDS[name]
     kind = "integer" if isinstance(getattr(Policy(), name), int) else "number"
     return {"type": [kind, "null"], "minimum": low, "maximum": high}

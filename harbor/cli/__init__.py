@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from harbor.cli import apps, backends, certificates, local, node, running, services, sessions
+from harbor.cli import apps, backends, certificates, container, local, node, running, services, sessions
 from harbor.cli.group import Commands
 
 __all__ = ["main"]
@@ -48,6 +48,7 @@ for _command in (
     backends.backends,
     certificates.cert,
     running.run,
+    container.https_proxy,
     sessions.sessions,
     sessions.kill,
     node.events,

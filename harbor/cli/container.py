@@ -27,6 +27,10 @@ def _where(default: str, option: str, text: str) -> tuple[str, int]:
     return address, int(port)
 
 
+def _say(words: str) -> None:
+    click.echo(f"harbor: {clean(words)}", err=True)
+
+
 @click.command("https-proxy")
 @click.option("--listen", required=True, metavar="[HOST:]PORT", help="Where clients come; on every address by default.")
 @click.option("--to", required=True, metavar="[HOST:]PORT", help="Where the app listens; on 127.0.0.1 by default.")
@@ -37,7 +41,7 @@ def _where(default: str, option: str, text: str) -> tuple[str, int]:
 @click.option("--service", metavar="NAME", help="Show NAME.crt with NAME.key, if they are there, before harbor.crt.")
 @click.option("--bytes", "plain", is_flag=True, help="Forward bytes as they are, instead of reading HTTP along.")
 def https_proxy(listen: str, to: str, certs: Path | None, service: str | None, plain: bool) -> None:
-    """End HTTPS in front of an app that speaks HTTP, without a node.
+    """End HTTPS in front of an app, without a node.
 
     Meant for a container: the app's own certificate, harbor.crt with harbor.key in a folder certs or cert, or one per
     service named after it. A changed file is shown from the next handshake on. SIGTERM gives sessions ten
@@ -51,13 +55,10 @@ def https_proxy(listen: str, to: str, certs: Path | None, service: str | None, p
     from harbor.errors import HarborError
     from harbor.https_proxy import Asked, find_folder, run
     from harbor.model import Address
-    from harbor.policy.naming import check_name
 
     addresses = Address(*_where(EVERYWHERE, "--listen", listen)), Address(*_where(HERE, "--to", to))
     try:
-        if service is not None:
-            check_name(service)
         folder = certs if certs is not None else find_folder(Path.cwd())
-        run(Asked(*addresses, folder, service, not plain), lambda words: click.echo(f"harbor: {clean(words)}", err=True))
+        run(Asked(*addresses, folder, service, not plain), _say)
     except HarborError as error:
         raise Failed(str(error)) from error

@@ -77,7 +77,11 @@ def _policy_option(name: str) -> Callable[[Command], Command]:
     if name == "removal":
         choices = click.Choice([removal.value for removal in Removal])
         return click.option(flag, type=choices, help="What becomes of a removed backend's sessions.")
+    if name == "http":
+        return click.option("--http/--no-http", default=None, help="Read HTTP along, or forward bytes as they are.")
     low, high = BOUNDS[name]
+    if name == "hsts":
+        return click.option(flag, type=int, metavar="SECONDS", help="Tell browsers to insist on HTTPS; 0: do not.")
     if isinstance(getattr(Policy(), name), int):
         return click.option(flag, type=int, metavar="N", help=f"{low:.0f} to {high:.0f}; 0: no limit.")
     return click.option(flag, type=float, metavar="SECONDS", help=f"{low:g} to {high:.0f}.")

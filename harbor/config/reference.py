@@ -37,7 +37,7 @@ Timeouts are seconds. Secrets are never shown again, neither in dumps nor in err
 Editors that know JSON Schema complete and check the file with {download}`harbor.schema.json <../harbor.schema.json>`.
 """
 
-_KINDS: Final = {"string": "text", "number": "number", "integer": "whole number"}
+_KINDS: Final = {"string": "text", "number": "number", "integer": "whole number", "boolean": "true or false"}
 
 
 def page() -> str:

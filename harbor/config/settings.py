@@ -330,6 +330,14 @@ class Defaults(Section):
         description="What becomes of the sessions of a backend that is removed: `drain` lets them live for up to "
         "`drain_timeout`, `cut` ends them at once, `keep` lets them live as long as they like.",
     )
+    http: bool | None = Field(
+        None,
+        description="Whether sessions are read as HTTP: backends learn who asked, what is ambiguous is refused. Empty: "
+        "where the node ends TLS because name or plan of the service say `https`.",
+    )
+    hsts: Count = _policy(
+        "hsts", "Seconds for which browsers are told to insist on HTTPS, where HTTP is read along. 0: they are not."
+    )
 
     def policy(self) -> Policy:
         """The same as the value that the other layers use."""

@@ -58,7 +58,7 @@ class TcpListener(Watcher):
         self.reactor: Reactor = plane.reactor
         self.door = Door(tls) if tls is not None else None
         self.port: int = sock.getsockname()[1]
-        self.is_http = is_http
+        self._says_http = is_http
         self.service_id = service_id
         self.policy = policy
         self.rotation = Rotation()
@@ -70,6 +70,11 @@ class TcpListener(Watcher):
         self._at_once = 1
         self._polls = -1  # the reactor's count of polls when clients waited last
         self._sweeping = False
+
+    @property
+    def is_http(self) -> bool:
+        """Whether new sessions are read as HTTP."""
+        return self._says_http if self.policy.http is None else self.policy.http
 
     def open(self) -> None:
         """Begin to accept."""
@@ -142,7 +147,9 @@ class TcpListener(Watcher):
             session.take_over(handshake, dial)
         if self.is_http:
             scheme: Literal["https", "http"] = "http" if handshake is None else "https"
-            session.http = HttpRelay(client=plain_address(address), port=self.port, scheme=scheme, trusted=False)
+            hsts = f"max-age={self.policy.hsts}" if self.policy.hsts else None
+            client_address = plain_address(address)
+            session.http = HttpRelay(client=client_address, port=self.port, scheme=scheme, trusted=False, hsts=hsts)
         dial.advance()
 
     def ended(self, session: TcpSession, reason: Reason, freed: int) -> None:

@@ -21,7 +21,7 @@ class Removal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A complete policy. Timeouts are seconds; 0 means "off" for ``idle_timeout`` and both limits."""
+    """A complete policy. Timeouts and ``hsts`` are seconds; 0 means "off" for ``idle_timeout``, ``hsts`` and limits."""
 
     connect_timeout: float = 5.0
     idle_timeout: float = 0.0
@@ -30,6 +30,8 @@ class Policy:
     max_sessions: int = 10_000
     max_sessions_per_backend: int = 0
     removal: Removal = Removal.DRAIN
+    http: bool | None = None  # None: where the node ends TLS because name or plan say https
+    hsts: int = 0
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Policy:
         """This policy with some fields replaced; raises ``Invalid`` naming the field that is wrong."""
@@ -44,9 +46,10 @@ BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "drain_timeout": (0, 86_400),
     "max_sessions": (0, 10_000_000),
     "max_sessions_per_backend": (0, 10_000_000),
+    "hsts": (0, 94_608_000),
 }
 FIELDS: Final = tuple(field.name for field in dataclasses.fields(Policy))
-_WHOLE: Final = {"max_sessions", "max_sessions_per_backend"}
+WHOLE: Final = frozenset({"max_sessions", "max_sessions_per_backend", "hsts"})
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,10 +63,14 @@ def _checked(name: str, value: Any) -> Any:
             return Removal(value)
         except ValueError:
             raise Invalid(f"removal: {value!r} is none of drain, cut, keep", code="policy_invalid") from None
+    if name == "http":
+        if not isinstance(value, bool):
+            raise Invalid(f"http: {value!r} is neither true nor false", code="policy_invalid")
+        return value
     if name not in BOUNDS:
         raise Invalid(f"{name}: no such policy; there are {', '.join(FIELDS)}", code="policy_invalid")
     low, high = BOUNDS[name]
-    whole = name in _WHOLE
+    whole = name in WHOLE
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
         kind = "a whole number" if whole else "a number of seconds"
         raise Invalid(f"{name}: {value!r} is not {kind} from {low:.12g} to {high:.12g}", code="policy_invalid")

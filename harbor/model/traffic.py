@@ -22,7 +22,7 @@ class Opening:
     port: int
     policy: Policy
     tls: TlsTerms | None = None
-    http: bool = False  # whether what passes is read as HTTP
+    http: bool = False  # whether what passes is read as HTTP, unless the policy says
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,8 @@ def policy_json(policy: Policy) -> dict[str, Any]:
         "max_sessions": policy.max_sessions,
         "max_sessions_per_backend": policy.max_sessions_per_backend,
         "removal": policy.removal.value,
+        "http": policy.http,
+        "hsts": policy.hsts,
     }
 
 

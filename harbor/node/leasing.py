@@ -153,10 +153,10 @@ class Leasing:
         name = check_name(wish.name)
         protocol = protocol_for(name, wish.plan, wish.protocol)
         tls = tls_for(name, wish.plan, wish.tls, protocol)
-        if tls is not Tls.OFF:
+        if tls is Tls.PASSTHROUGH:
             raise Invalid(
-                f"service {shown(name)} asks for TLS on its port, which this version of Harbor does not offer; "
-                "with tls: off its bytes are forwarded as they are, and the app may end TLS itself",
+                f"service {shown(name)} asks to be found by server name, which this version of Harbor does not offer; "
+                "with tls: off its bytes are forwarded as they are, on a port of its own, and the app may end TLS",
                 code="tls_not_available",
             )
         if name in self._planned or name in self._parts.registry:

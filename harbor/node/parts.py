@@ -16,6 +16,7 @@ from harbor.node.journal import Journal
 from harbor.node.locks import Locks
 from harbor.policy.admission import Admission
 from harbor.policy.bindings import Bindings
+from harbor.policy.naming import says_tls
 from harbor.policy.registry import Registry
 
 NODE: Final = "node"  # the actor of what nobody asked for
@@ -51,7 +52,8 @@ class Parts:
         """The listener that the service needs. Errors: ``Refused`` if it has no certificate to show."""
         host = self.listen_address(service.exposure)
         terms = self.terms(service)
-        return Opening(service.id, service.name, service.protocol, host, service.port, policy, terms)
+        says_https = terms is not None and says_tls(service.name, service.plan)
+        return Opening(service.id, service.name, service.protocol, host, service.port, policy, terms, says_https)
 
     def show(self, service: Service) -> None:
         """Let the port of the service show its certificates as they are now. Errors: ``OSError``, ``Refused``."""

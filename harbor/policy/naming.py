@@ -71,7 +71,7 @@ def tls_for(name: str, plan: str | None, explicit: Tls | None, protocol: Protoco
     _planned(plan)
     asked = explicit
     if asked is None:
-        asked = Tls.NODE if plan == "https" or name.endswith("https") else Tls.OFF
+        asked = Tls.NODE if says_tls(name, plan) else Tls.OFF
     if asked is not Tls.OFF and not protocol.has_tcp:
         raise Invalid(
             f"service {shown(name)}: TLS needs TCP and this service is UDP only; "
@@ -79,6 +79,11 @@ def tls_for(name: str, plan: str | None, explicit: Tls | None, protocol: Protoco
             code="tls_needs_tcp",
         )
     return asked
+
+
+def says_tls(name: str, plan: str | None) -> bool:
+    """Whether name or plan of a service say that it is HTTPS."""
+    return plan == "https" or name.endswith("https")
 
 
 def variable_for(name: str) -> str:

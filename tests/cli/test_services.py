@@ -53,13 +53,14 @@ async def test_every_option_of_a_new_service_arrives(harbor: Shell) -> None:
         "max_sessions": 7,
         "max_sessions_per_backend": 3,
         "removal": "cut",
+        "hsts": 60,
     }
     options = [word for name, value in policy.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     made = await harbor(
         "create-service", "x", "--protocol", "udp", "--plan", "tcp", "--public", "--tls", "off",
-        "--port", str(FIRST_PORT + 50), *options, "--json",
+        "--port", str(FIRST_PORT + 50), *options, "--no-http", "--json",
     )  # fmt: skip
-    assert made.json["policy"] == policy
+    assert made.json["policy"] == policy | {"http": False}
     assert [made.json[name] for name in ("protocol", "plan", "exposure", "port")] == [
         "udp", "tcp", "public", FIRST_PORT + 50,
     ]  # fmt: skip

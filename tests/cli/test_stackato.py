@@ -108,7 +108,7 @@ def body(**more: Any) -> dict[str, Any]:
         "sessions": {"active": 1, "opened": 2}, "bytes": {"in": 0, "out": 2048}, "closed": {"killed": 2, "drained": 0},
         "dropped": {}, "policy": dict.fromkeys(
             ("connect_timeout", "idle_timeout", "udp_timeout", "drain_timeout", "max_sessions",
-             "max_sessions_per_backend", "removal"), 1),
+             "max_sessions_per_backend", "removal", "http", "hsts"), 1),
     } | more  # fmt: skip
 
 

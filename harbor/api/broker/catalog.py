@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from harbor.config import Defaults
 from harbor.errors import Invalid
 from harbor.model import Exposure, Protocol, Removal, Tls
-from harbor.model.policy import BOUNDS, FIELDS
+from harbor.model.policy import BOUNDS, FIELDS, WHOLE
 from harbor.policy.naming import PLANS, shown
 
 SERVICE_ID: Final = "d3ed0e63-6a9d-4038-bf1f-acd3169d9449"
@@ -146,8 +146,10 @@ def _bounds(name: str) -> dict[str, Any]:
     """As JSON Schema draft 4; null gives a field back to the node's default."""
     if name == "removal":
         return {"enum": [*(removal.value for removal in Removal), None]}
+    if name == "http":
+        return {"type": ["boolean", "null"]}
     low, high = BOUNDS[name]
-    kind = "integer" if name.startswith("max_") else "number"
+    kind = "integer" if name in WHOLE else "number"
     return {"type": [kind, "null"], "minimum": low, "maximum": high}
 
 
