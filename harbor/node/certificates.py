@@ -1,9 +1,10 @@
 """Which certificate each service shows, and how a new one takes its place.
 
 Of four sources the first that has a good certificate is the default: uploaded, ``<certs_dir>/<service>``,
-``<certs_dir>/harbor``, self-signed; others are shown to clients that ask for a name in them. A new one is staged: read,
-examined, kept in a file of the node's own, tried. Only then it is shown, from the next handshake on. One that fails
-leaves what was there before, also over a restart, and an event says what is wrong.
+``<certs_dir>/harbor``, self-signed; others, and those whose file names go on with ``+`` and a label, are shown to
+clients that ask for a name in them. A new one is staged: read, examined, kept in a file of the node's own, tried. Only
+then it is shown, from the next handshake on. One that fails leaves what was there before, also over a restart, and an
+event says what is wrong.
 
 Everything happens under one lock, which is taken after that of a service. What takes time runs in a thread.
 """
@@ -35,13 +36,13 @@ from harbor.model.certificate import DAY, Source
 from harbor.node.certificate_news import News
 from harbor.node.expiry import Expiry
 from harbor.node.parts import NODE, Parts
-from harbor.node.shelf import OWN, Place, Shelf
+from harbor.node.shelf import MORE, OWN, Place, Shelf, owner_of
+from harbor.node.stems import stems
 from harbor.policy.settling import Settling
 from harbor.store import RemoveCertificate, SaveCertificate
 
 log = structlog.get_logger("harbor.node")
 
-STEM: Final = "harbor"  # of the node's own files in certs_dir
 RENEWED: Final = 30 * DAY  # seconds before the end of a self-signed certificate at which a new one is made
 EVERY: Final = 1_000_000  # events: all that the feed has
 LOOK_EVERY: Final = 1.0  # seconds between looks at certs_dir; a change counts at the second one
@@ -74,7 +75,7 @@ class Certificates:
         services = self._ended_here()
         owners = {OWN, *(service.id for service in services)}
         for row in saved:
-            if row.owner in owners:
+            if owner_of(row.owner) in owners:
                 self._take_back(row)
             else:
                 self._parts.journal.later(RemoveCertificate(row.owner, row.source))
@@ -85,7 +86,7 @@ class Certificates:
                 self.shelf.keep_texts(service)
             marks = listing(self._parts.config.certs_dir)
             if marks is not None:  # else it is not there, or not for us: what was served stays
-                for owner, stem in self._stems():
+                for owner, stem in stems(services, marks, self.shelf.owners()):
                     self._has_changed(owner, stem, marks, at_once=True)
                     self._apply(owner, stem, self._read(stem, marks))
         self._expiry.restore(self._parts.feed.recent(limit=EVERY))
@@ -120,18 +121,18 @@ class Certificates:
     async def _look_around(self, at_once: bool) -> None:
         try:
             async with self._lock:
-                await self._look(self._stems(), at_once)
+                await self._look(self._ended_here(), at_once)
                 self._expiry.look(self.shelf.of(self._ended_here()), time.time())
         except Exception as error:  # whatever it was, it must not end the watch
             log.error("certificates.failed", exc_info=error)
 
-    async def _look(self, stems: Sequence[tuple[str, str]], at_once: bool) -> None:
+    async def _look(self, services: Sequence[Service], at_once: bool) -> None:
         if self._is_due():
             self._apply_own(await asyncio.to_thread(self._make_own))
         marks = await asyncio.to_thread(listing, self._parts.config.certs_dir)
         if marks is None:
             return  # not there, or not for us: what was read stays
-        for owner, stem in stems:
+        for owner, stem in stems(services, marks, self.shelf.owners()):
             if at_once and owner in self.shelf.refused:
                 self._settling.forget(owner)
             if self._has_changed(owner, stem, marks, at_once):
@@ -147,7 +148,7 @@ class Certificates:
         await self.check_rules(service)
         if service.tls is Tls.NODE:
             async with self._lock:
-                await self._look([(OWN, STEM), (service.id, service.name)], at_once=True)
+                await self._look([service], at_once=True)
 
     async def check_rules(self, service: Service) -> None:
         """Return if the rules of this service can be kept. Errors: ``Invalid`` (``tls_rules_invalid``)."""
@@ -170,13 +171,13 @@ class Certificates:
     async def forget(self, service_id: str) -> None:
         """The service is no more."""
         async with self._lock:
-            self._settling.forget(service_id)
-            self.shelf.refused.pop(service_id, None)
-            for source in (Source.UPLOADED, Source.SERVICE_FILE):
-                gone = self.shelf.remove((service_id, source))
-                if gone is not None:
-                    self._parts.journal.later(RemoveCertificate(service_id, source))
-                    self.shelf.discard(gone)
+            for owner in [one for one in {service_id, *self.shelf.refused} if owner_of(one) == service_id]:
+                self._settling.forget(owner)
+                self.shelf.refused.pop(owner, None)
+            for place in self.shelf.of_owner(service_id):
+                self._settling.forget(place[0])
+                self._parts.journal.later(RemoveCertificate(*place))
+                self.shelf.discard(self.shelf.remove(place))
 
     # Uploads
 
@@ -239,9 +240,6 @@ class Certificates:
     def _ended_here(self) -> list[Service]:
         return [service for service in self._parts.registry.services() if service.tls is Tls.NODE]
 
-    def _stems(self) -> list[tuple[str, str]]:
-        return [(OWN, STEM), *((service.id, service.name) for service in self._ended_here())]
-
     def _has_changed(self, owner: str, stem: str, marks: Listing, at_once: bool) -> bool:
         return self._settling.look(owner, tuple(marks.get(stem + suffix) for suffix in (".crt", ".key")), at_once)
 
@@ -254,9 +252,10 @@ class Certificates:
 
     def _apply(self, owner: str, stem: str, outcome: Outcome) -> None:
         """Let what was read take effect, unless the service has gone meanwhile."""
-        source = Source.NODE_FILE if owner == OWN else Source.SERVICE_FILE
+        of_node = owner_of(owner) == OWN
+        source = Source.NODE_FILE if of_node else Source.SERVICE_FILE
         place = (owner, source)
-        name = None if owner == OWN else stem
+        name = None if of_node else stem.partition(MORE)[0]
         before = self.shelf.get(place)
         if isinstance(outcome, HarborError):
             self.shelf.refused[owner] = f"{stem}.crt and .key: {outcome.message}"
@@ -275,7 +274,7 @@ class Certificates:
                 return
             save = SaveCertificate(*place, outcome.digest, time.time())
             self._news.changed(self._news.of(name, source, outcome), save)
-        self._show([one for one in self._ended_here() if owner in (OWN, one.id)])
+        self._show([one for one in self._ended_here() if of_node or owner_of(owner) == one.id])
         self.shelf.discard(before)
 
     # Self-signed
@@ -314,7 +313,8 @@ class Certificates:
         try:
             self.shelf.put(place, again(self._keep, row.digest, self._names, time.time()))
         except (HarborError, ValueError) as error:
-            name = None if row.owner == OWN else self._parts.registry.find(row.owner).name
+            owner = owner_of(row.owner)
+            name = None if owner == OWN else self._parts.registry.find(owner).name
             lost = Invalid(f"the copy in state_dir is lost: {error}; give it again", code="certificate_invalid")
             self._news.refused(name, row.source, lost, NODE)
             self._parts.journal.later(RemoveCertificate(*place))

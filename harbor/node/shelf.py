@@ -12,9 +12,15 @@ from harbor.model import Service, Tls, TlsRules, TlsTerms
 from harbor.model.certificate import CertificateView, Source
 
 OWN: Final = ""  # the owner of what belongs to the node; other owners are services, by their id
+MORE: Final = "+"  # between an owner and the label of a further certificate; no name of a service has one
 TEXTS: Final = ("ca", "crl")  # what OpenSSL reads from a file and is no secret
 
 Place = tuple[str, Source]
+
+
+def owner_of(owner: str) -> str:
+    """The owner without a label."""
+    return owner.partition(MORE)[0]
 
 
 class Shelf:
@@ -25,6 +31,7 @@ class Shelf:
         self._keep = keep
         self._rules = rules
         self._held: dict[Place, Accepted] = {}
+        self._places: dict[Place, list[Place]] = {}  # by owner without label, and source: the one without label first
 
     def get(self, place: Place) -> Accepted | None:
         return self._held.get(place)
@@ -32,15 +39,29 @@ class Shelf:
     def put(self, place: Place, accepted: Accepted) -> None:
         """Hold it. What was there before is to be discarded once nobody shows it."""
         self._held[place] = accepted
+        places = self._places.setdefault((owner_of(place[0]), place[1]), [])
+        if place not in places:
+            places.append(place)
+            places.sort()  # a text is before itself with something behind it
 
     def remove(self, place: Place) -> Accepted | None:
         """Hold it no longer; returns what it was."""
+        if place in self._held:
+            self._places[owner_of(place[0]), place[1]].remove(place)
         return self._held.pop(place, None)
 
     def discard(self, accepted: Accepted | None) -> None:
         """Drop the file of what was replaced, unless it is held elsewhere too."""
         if accepted is not None and all(accepted.digest != one.digest for one in self._held.values()):
             self._keep.drop(accepted.digest)
+
+    def owners(self) -> set[str]:
+        """All for whom something is held, or was refused."""
+        return {*self.refused, *(owner for owner, _ in self._held)}
+
+    def of_owner(self, owner: str) -> list[Place]:
+        """What is held for this owner, with its further ones."""
+        return [place for source in Source for place in self._places.get((owner, source), ())]
 
     def terms(self, service: Service) -> TlsTerms | None:
         """How the node ends the TLS of this service; None if it does not.
@@ -78,9 +99,8 @@ class Shelf:
                 code="certificate_not_found",
             )
         source, accepted = served[0]
-        refused = self.refused.get(service.id)
-        if refused is None and source in (Source.NODE_FILE, Source.SELF_SIGNED):
-            refused = self.refused.get(OWN)
+        owners = [service.id, OWN] if source in (Source.NODE_FILE, Source.SELF_SIGNED) else [service.id]
+        refused = next((self.refused[one] for whose in owners for one in self.refused if owner_of(one) == whose), None)
         return CertificateView(service.name, source, accepted.facts, accepted.findings, refused)
 
     def views(self, services: Iterable[Service]) -> list[CertificateView]:
@@ -113,8 +133,8 @@ class Shelf:
         return None if path is None else str(path)
 
     def _served(self, service: Service) -> list[tuple[Source, Accepted]]:
-        places = ((service.id, Source.UPLOADED), (service.id, Source.SERVICE_FILE), (OWN, Source.NODE_FILE))
-        found = [(place[1], self._held[place]) for place in places if place in self._held]
+        sources = ((service.id, Source.UPLOADED), (service.id, Source.SERVICE_FILE), (OWN, Source.NODE_FILE))
+        found = [(one[1], self._held[place]) for one in sources for place in self._places.get(one, ())]
         if not found and (OWN, Source.SELF_SIGNED) in self._held:
             found.append((Source.SELF_SIGNED, self._held[OWN, Source.SELF_SIGNED]))
         return found

@@ -205,6 +205,34 @@ def test_D12_a_service_never_gets_the_key_of_another(tls_node: Callable[..., Run
         assert all("web.example" not in identity.names for identity in terms(node, other).identities)
 
 
+def test_D01_a_service_shows_several_certificates_by_the_name_that_is_asked_for(
+    tls_node: Callable[..., RunningNode], certs: Path
+) -> None:
+    first, blog, wild = make("shop.example"), make("blog.example"), make("*.example")
+    first.write(certs, "web")
+    blog.write(certs, "web+blog")
+    wild.write(certs, "harbor+wild")
+    node = tls_node("web", "other")
+    asked = {"blog.example": blog, "BLOG.example": blog, "any.example": wild, "shop.example": first, "else": first}
+    for _ in range(2):
+        for name, made in asked.items():
+            with client_of(node, "web", name=name) as client:
+                assert presented(client) == made.fingerprint
+        with client_of(node, "other", name="blog.example") as client:
+            assert presented(client) == wild.fingerprint
+        node.vanish()
+        node = tls_node()
+    for suffix in (".crt", ".key"):
+        (certs / f"web+blog{suffix}").unlink()
+    node.call(node.node.look_at_certificates)
+    eventually(lambda: len(terms(node).identities) == 2)
+    with client_of(node, "web", name="blog.example") as client:
+        assert presented(client) == wild.fingerprint
+    node.delete("web")
+    node.close()
+    assert {row.owner for row in stored(certs.parent)} == {"", "+wild"}
+
+
 def test_D11_sessions_outlive_the_certificate_with_which_they_began(
     tls_node: Callable[..., RunningNode], backend: MakeBackend
 ) -> None:
@@ -237,13 +265,13 @@ def test_verified_clients_by_rules_that_were_set_later(
         client.recv(5)
 
 
-def client_of(node: RunningNode, name: str, pair: Path | None = None) -> ssl.SSLSocket:
-    """A TLS client of a service, which trusts everybody."""
+def client_of(node: RunningNode, service: str, pair: Path | None = None, name: str | None = None) -> ssl.SSLSocket:
+    """A TLS client of a service, which trusts everybody; ``name`` is the server name that it asks for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if pair is not None:
         context.load_cert_chain(f"{pair}.crt", f"{pair}.key")
-    return context.wrap_socket(socket.create_connection((HOST, node.port(name)), timeout=20))
+    return context.wrap_socket(socket.create_connection((HOST, node.port(service)), timeout=20), server_hostname=name)
 
 
 def presented(client: ssl.SSLSocket) -> str:
