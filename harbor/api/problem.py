@@ -71,7 +71,7 @@ def fields_invalid(exc: RequestValidationError | pydantic.ValidationError, known
 def _field_error(error: Mapping[str, Any], known: tuple[str, ...]) -> FieldError:
     field = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")) or "body"
     if error["type"] == "extra_forbidden":
-        return FieldError(field=_short(field), message=unknown_member(field, known))
+        return FieldError(field=_short(field), message=_unknown_member(field, known))
     message = str(error["msg"])
     given = error.get("input")
     if error["type"] not in ("missing", "policy_invalid", "fixed") and isinstance(given, (str, int, float, list)):
@@ -79,10 +79,11 @@ def _field_error(error: Mapping[str, Any], known: tuple[str, ...]) -> FieldError
     return FieldError(field=_short(field), message=message)
 
 
-def unknown_member(name: str, known: tuple[str, ...]) -> str:
-    """That there is no such member, and which one was probably meant."""
+def _unknown_member(field: str, known: tuple[str, ...]) -> str:
+    """That there is no such member, and which one of ``known`` was probably meant."""
+    within, dot, name = field.rpartition(".")
     close = difflib.get_close_matches(name[:80], known, n=1)
-    return f"there is no such member; did you mean {close[0]}?" if close else "there is no such member"
+    return f"there is no such member; did you mean {within}{dot}{close[0]}?" if close else "there is no such member"
 
 
 def _short(field: str) -> str:

@@ -36,8 +36,6 @@ ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LONGEST_ID}}}")  # RFC 3986's unre
 LONGEST_TEXT: Final = 1024
 
 FIXED: Final = ("protocol", "port", "exposure", "tls")  # once the port is leased
-_PARAMETERS: Final = tuple(f"parameters.{name}" for name in (*FIXED, *FIELDS, "app"))
-
 
 Id = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ID.pattern}$"})]  # see check_ids
 InstanceId = Annotated[Id, Path(description="the platform's own id of the instance")]
@@ -211,6 +209,7 @@ def check_ids(scope: Scope) -> None:
 
 def body_of(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
     """A dependency that reads the request's body as ``model``. A media type need not be given."""
+    taken = BindParameters if model is BindBody else Parameters
 
     async def read(request: Request) -> Body:
         if "content-type" in request.headers:
@@ -219,6 +218,6 @@ def body_of(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
         try:
             return model.model_validate(value)
         except ValidationError as exc:
-            raise fields_invalid(exc, _PARAMETERS) from None
+            raise fields_invalid(exc, taken.model_fields) from None
 
     return read

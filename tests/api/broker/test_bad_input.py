@@ -150,6 +150,17 @@ async def test_F08_another_content_type_is_refused(platform: Platform) -> None:
         assert (answer.status, answer.body["error"]) == (400, "UnsupportedMediaType")
 
 
+async def test_what_was_probably_meant_is_among_the_parameters_of_that_request(platform: Platform) -> None:
+    meant = (await platform.provision("i", parameters={"exposur": "public"})).body["description"]
+    assert meant == "parameters.exposur: there is no such member; did you mean parameters.exposure?"
+    for answer in (
+        await platform.provision("i", parameters={"ap": "x"}),
+        await platform.bind("i", "b", parameters={"exposur": "public"}),
+    ):
+        assert answer.status == 400
+        assert "did you mean" not in answer.body["description"]
+
+
 async def test_a_content_type_need_not_be_given(platform: Platform) -> None:
     payload = json.dumps(wanted()).encode()
     head = (
