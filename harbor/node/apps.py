@@ -1,7 +1,8 @@
 """Apps are bound to services and let go: what they are told, and the tokens with which their instances register.
 
 A binding goes the way of every change, plan → commit → apply; there is nothing to bind at the system. Binding waits for
-other changes of the same service, and for those that bind the same app: two that pass one by one may collide together.
+other changes of the same service, and for those that bind the same app or under the same id: two that pass one by one
+may collide together.
 """
 
 from __future__ import annotations
@@ -59,10 +60,11 @@ class Apps:
                 return self._with_token(earlier.body), False
             app = check_name(wish.app, "app")
             known = self._parts.registry.find(ref)
-            locks = self._parts.locks
-            # The app first, then the service; nobody takes two locks in another order. No service id has a blank.
-            async with locks.hold(f"app {app}"), locks.hold(known.id):
-                view = self._plan(self._parts.registry.find(known.id), app, wish)
+            binding_id = str(uuid.uuid4()) if wish.binding_id is None else wish.binding_id
+            hold = self._parts.locks.hold
+            # In this order; nobody takes two locks in another one. No service id has a blank.
+            async with hold(f"app {app}"), hold(f"binding {binding_id}"), hold(known.id):
+                view = self._plan(self._parts.registry.find(known.id), app, binding_id, wish.origin or {})
                 body = view.as_json()
                 reply = None if key is None else SaveReply(key, fingerprint, body)
                 await self._commit(view, actor, reply, noted)
@@ -106,14 +108,13 @@ class Apps:
             raise _revoked()
         return None
 
-    def _plan(self, service: Service, app: str, wish: BindWish) -> BindingView:
+    def _plan(self, service: Service, app: str, binding_id: str, origin: Mapping[str, Any]) -> BindingView:
         registry, bindings = self._parts.registry, self._parts.bindings
-        binding_id = str(uuid.uuid4()) if wish.binding_id is None else wish.binding_id
         bindings.check(binding_id, service.id, service.name, app)
         check_variables(service.name, [registry.find(other).name for other in bindings.services_of(app)], app)
         created = time.time()
         token = self._tokens.token(binding_id, service.id, created)
-        binding = Binding(binding_id, service.id, app, created, digest(token), wish.origin or {})
+        binding = Binding(binding_id, service.id, app, created, digest(token), origin)
         return BindingView(binding, service.name, credentials(service, self._place), token)
 
     async def _commit(self, view: BindingView, actor: str, reply: SaveReply | None, noted: Mapping[str, Any]) -> None:

@@ -122,6 +122,19 @@ def test_two_binds_that_would_collide_and_come_at_once_are_not_both_made(start: 
     assert len(json.loads(node.environment("web")["STACKATO_SERVICES"])) == 1
 
 
+def test_F02_two_binds_under_one_id_that_come_at_once_are_not_both_made(start: Start) -> None:
+    node = start()
+    for name in ("one", "two"):
+        node.create(name)
+    begun = [
+        node.begin(node.node.bind_service(name, f"app-{name}", actor="test", binding_id="theirs"))
+        for name in ("one", "two")
+    ]
+    errors = [error for bind in begun if (error := bind.exception(20)) is not None]
+    assert [error.code for error in errors if isinstance(error, HarborError)] == ["binding_exists"]
+    assert len(node.bound("one") + node.bound("two")) == 1
+
+
 def test_an_app_that_is_unbound_from_its_last_service_is_gone(node: RunningNode) -> None:
     node.create("my-port")
     bound = node.bind("my-port", "web")
