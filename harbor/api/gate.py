@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from harbor.api.broker.headers import echoing
@@ -75,7 +76,7 @@ class Gate:
         self._gateway = gateway
         self._broker = broker
         self._hosts = hosts | {"localhost"}
-        self._wrong = WrongTokens()
+        self._wrong = {name: WrongTokens() for name in ("v1", *CHALLENGES)}  # of each protocol's secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         send = _with_headers(send)
@@ -88,6 +89,8 @@ class Gate:
             return
         try:
             await self._app(scope, receive, send)
+        except ClientDisconnect:  # it hung up before its request was complete: nothing was done, nobody is there
+            pass
         except Exception:  # answered with 500 by the app; the server would only log it a second time
             log.exception("api.failed", method=scope["method"], path=shown(scope["path"]))
 
@@ -136,17 +139,17 @@ class Gate:
                 "this needs a token: send Authorization: Bearer, with the text of <state_dir>/admin.token or, for "
                 "backends, with the token of a binding"
             )
-        self._check_guesses(scope)
         scheme, _, text = given[0].partition(" ")
-        token = text.strip()
-        if len(given) == 1 and scheme.lower() == "bearer":
-            if self._token.matches(token.encode("latin-1")):
-                return "token:admin"
-            # A token that was revoked is refused here, and not counted: its app may not know yet.
-            binding = self._node.binding_of_token(token)
-            if binding is not None:
-                self._keep_within(scope, binding)
-                return f"binding:{binding.id}"
+        token = text.strip() if len(given) == 1 and scheme.lower() == "bearer" else ""
+        # Nobody guesses the token of a binding, and its lease must be renewed whatever goes on behind the same address.
+        # One that was revoked is refused here, and not counted: its app may not know yet.
+        binding = self._node.binding_of_token(token)
+        if binding is not None:
+            self._keep_within(scope, binding)
+            return f"binding:{binding.id}"
+        self._check_guesses(scope)
+        if self._token.matches(token.encode("latin-1")):
+            return "token:admin"
         self._count_guess(scope)
         raise Unauthorized("this token is not valid; the admin's is in <state_dir>/admin.token")
 
@@ -178,14 +181,19 @@ class Gate:
         return f"broker:{username}"
 
     def _check_guesses(self, scope: Scope) -> None:
-        wait = self._wrong.wait(scope["client"][0], time.monotonic())
+        wait = self._guesses(scope).wait(scope["client"][0], time.monotonic())
         if wait:
             raise _TooManyWrong(wait)
 
     def _count_guess(self, scope: Scope) -> None:
         source = scope["client"][0]
-        self._wrong.add(source, time.monotonic())
+        self._guesses(scope).add(source, time.monotonic())
         log.warning("api.token_wrong", source=source)
+
+    def _guesses(self, scope: Scope) -> WrongTokens:
+        """Those at the secret of this protocol: a platform with an old password locks out itself, and nobody else."""
+        name = surface(scope["path"])
+        return self._wrong[name if name in CHALLENGES else "v1"]
 
     def _keep_within(self, scope: Scope, binding: Binding) -> None:
         """Let a binding's token reach the backends of its own service, and nothing else.

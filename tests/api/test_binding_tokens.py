@@ -232,8 +232,15 @@ async def test_K02_what_is_no_token_is_refused_and_counted(api: Api, mine: Tenan
     for _ in range(tokens.MOST_WRONG):
         answer = await api.tcp("GET", mine.backends, headers=headers)
         assert (answer.status, answer.code) == (401, "unauthorized")
-    answer = await mine("GET", mine.backends)
+    answer = await api.tcp("GET", mine.backends)
     assert (answer.status, answer.code) == (429, "too_many_wrong_tokens")
+
+
+async def test_K02_guesses_of_others_behind_an_address_hold_up_no_lease(api: Api, mine: Tenant) -> None:
+    for _ in range(tokens.MOST_WRONG + 1):
+        await api.tcp("GET", "/v1/node", headers={"Authorization": "Bearer wrong"})
+    assert (await mine("PUT", f"{mine.backends}/one", BODY)).status == 201
+    assert (await mine("GET", "/v1/node")).code == "token_scope"
 
 
 async def test_K02_reaching_too_far_with_a_good_token_locks_nobody_out(api: Api, mine: Tenant) -> None:

@@ -276,14 +276,14 @@ async def test_K02_other_tokens_do_not_open_the_gateway_nor_its_token_anything_e
         assert (await api.tcp("GET", "/v1/services", headers=headers)).code == "unauthorized"
 
 
-async def test_K02_guesses_count_on_every_surface_together(api: Api, gateway: Gateway) -> None:
+async def test_K02_guesses_at_the_gateways_token_close_the_gateway_and_nothing_else(api: Api, gateway: Gateway) -> None:
     wrong = {"X-VCAP-Service-Token": "wrong"}
     for _ in range(tokens.MOST_WRONG):
         refused(await gateway("POST", "", ASKED, headers=wrong), 401, 30100)
     answer = await gateway.provision()
     refused(answer, 429, 30100, "too_many_wrong_tokens")
     assert int(answer.headers["Retry-After"]) >= 1
-    assert (await api.tcp("GET", "/v1/node")).code == "too_many_wrong_tokens"
+    assert (await api.tcp("GET", "/v1/node")).status == 200
     assert api.names == []
 
 

@@ -72,6 +72,7 @@ async def test_K02_guessing_a_password_is_stopped_for_a_while(platform: Platform
     answer = await platform("GET", "/catalog")
     assert (answer.status, answer.body["error"]) == (429, "TooManyWrongTokens")
     assert int(answer.headers["Retry-After"]) >= 1
+    assert (await platform.api.tcp("GET", "/v1/node")).status == 200
 
 
 async def test_a_broker_that_is_not_configured_is_not_there(tmp_path: Path) -> None:
