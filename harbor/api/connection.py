@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from typing import Any, Final, cast
@@ -16,10 +17,13 @@ MAX_HEAD: Final = 32 * 1024
 # What is still read of a request that was answered already, so that the client can finish writing and read the
 # answer; more than this, and the connection is cut.
 MAX_LEFTOVER: Final = 1024 * 1024
+# Seconds for a whole request, from the connection or its first byte to its last one: there are few connections, and
+# who says nothing must not have them all.
+READ_TIMEOUT: Final = 10.0
 
 
 class Connection(HttpToolsProtocol):
-    """Knows who is at the other end of a Unix socket, and gives up on endless heads and bodies."""
+    """Knows who is at the other end of a Unix socket, and gives up on heads and bodies that are endless or slow."""
 
     is_local = False
     peer_uid: int | None = None
@@ -29,6 +33,7 @@ class Connection(HttpToolsProtocol):
     _pending = 0  # bytes of a head that is not complete
     _head_size = 0  # bytes of the head understood so far
     _leftover = 0
+    _deadline: asyncio.TimerHandle | None = None  # while a request is awaited or read
 
     def abort(self) -> None:
         """Close at once, without sending what is still queued."""
@@ -40,9 +45,16 @@ class Connection(HttpToolsProtocol):
         self.is_local = peer.family == socket.AF_UNIX
         if self.is_local:
             self.peer_uid = _peer_uid(peer)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_deadline()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         was_in_head, heads = self._in_head, self._heads
+        if was_in_head and (self.cycle is None or self.cycle.response_complete):
+            self._await_request()
         super().data_received(data)
         if was_in_head and self._in_head and heads == self._heads and not self.transport.is_closing():
             self._pending += len(data)
@@ -53,8 +65,11 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         cast("dict[str, Any]", self.scope)["harbor.connection"] = self
         self._head_size = self._leftover = 0
+        self._await_request()
 
     def on_url(self, url: bytes) -> None:
+        if not self.url and url[:1] not in (b"/", b"*"):
+            raise _invalid()  # for a proxy, which this is not; its host need not be the one that Host names
         super().on_url(url)
         self._count(len(url))
 
@@ -77,13 +92,36 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_head = True
+        self._end_deadline()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         if self._head_size > MAX_HEAD:
             self._refuse(_head_too_large())
         else:
-            self._refuse(HarborError("this is not a valid HTTP/1.1 request", code="http_invalid", status=400))
+            self._refuse(_invalid())
+
+    def _await_request(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(READ_TIMEOUT, self._too_slow)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        """Say so, unless that would get into the answer to this request or to an earlier one."""
+        self._deadline = None
+        cycle = self.cycle
+        if self.pipeline or (cycle and not cycle.response_complete and (self._in_head or cycle.response_started)):
+            self.abort()
+        else:
+            self._refuse(
+                HarborError(
+                    f"the request took longer than {READ_TIMEOUT:g} s to arrive", code="request_timeout", status=408
+                )
+            )
 
     def _count(self, size: int) -> None:
         self._head_size += size
@@ -97,6 +135,10 @@ class Connection(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in reply.raw_headers]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + bytes(reply.body))
         self.transport.close()
+
+
+def _invalid() -> HarborError:
+    return HarborError("this is not a valid HTTP/1.1 request", code="http_invalid", status=400)
 
 
 def _head_too_large() -> HarborError:

@@ -8,10 +8,11 @@ from urllib.parse import quote
 
 import pytest
 
+from harbor.api import connection, events
 from harbor.api.connection import MAX_LEFTOVER
 from harbor.api.strict_json import MAX_BODY
 from support.needs import needs
-from support.running_api import DEADLINE, Api, StagedApi
+from support.running_api import DEADLINE, Api, StagedApi, until
 
 HOSTILE_IDS = [
     "",
@@ -223,11 +224,20 @@ async def test_F08_a_length_that_is_none_is_refused(api: Api, length: str) -> No
         b"GET /h\xc3\xbc HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
+        b"GET http://evil.example/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Folded: a\r\n b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\nHost: x\n\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Nul: a\0b\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /v1/services HTTP/1.1\r\nContent-Length: +5\r\n\r\n12345",
+        b"POST /v1/services HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n12345",
+        b"POST /v1/services HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n12345",
+        b"POST /v1/services HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
         b"POST /v1/services HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
         b"POST /v1/services HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_refused_and_closed(api: Api, request_bytes: bytes) -> None:
+async def test_F10_what_is_not_http_is_refused_and_closed(api: Api, request_bytes: bytes) -> None:
     answer = await api.raw(request_bytes)
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ")), answer
     assert b"application/problem+json" in answer
@@ -241,7 +251,7 @@ async def test_what_is_not_http_is_refused_and_closed(api: Api, request_bytes: b
         b"GET /healthz HTTP/1.1\r\n" + b"X-Many: y\r\n" * 10_000 + b"\r\n",
     ],
 )
-async def test_a_head_without_end_is_refused(api: Api, head: bytes) -> None:
+async def test_F10_a_head_without_end_is_refused(api: Api, head: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     try:
         writer.write(head)
@@ -251,7 +261,33 @@ async def test_a_head_without_end_is_refused(api: Api, head: bytes) -> None:
         writer.close()
 
 
-async def test_two_requests_in_one_segment_are_answered_in_order(api: Api) -> None:
+HEALTHZ = "GET /healthz HTTP/1.1\r\nHost: x\r\n"
+HEAD = "POST /v1/services HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", ["", "GET /heal", HEALTHZ, "{head}\r\n", '{head}\r\n{{"name": ', f"{HEALTHZ}\r\n\r\nGET"]
+)
+async def test_F10_a_request_that_does_not_arrive_is_given_up(
+    api: Api, monkeypatch: pytest.MonkeyPatch, sent: str
+) -> None:
+    monkeypatch.setattr(connection, "READ_TIMEOUT", 0.05)
+    answer = await api.raw(sent.format(head=f"{HEAD}Authorization: Bearer {api.token}\r\n").encode())
+    assert answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 200 "))
+    assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["code"] == "request_timeout"
+    assert api.names == []
+
+
+async def test_F10_an_answer_that_takes_long_is_not_cut(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "READ_TIMEOUT", 0.05)
+    monkeypatch.setattr(events, "KEEPALIVE", 0.02)
+    headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {api.token}"}
+    async with asyncio.timeout(DEADLINE), api.tcp.session.get(f"{api.tcp.url}/v1/events", headers=headers) as stream:
+        kept_alive = [await stream.content.readuntil(b"\n\n") for _ in range(6)]
+    assert kept_alive[1:] == [b": still here\n\n"] * 5
+
+
+async def test_F10_two_requests_in_one_segment_are_answered_in_order(api: Api) -> None:
     first = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     answer = await api.raw(first + b"GET /nope HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -291,3 +327,14 @@ async def test_a_failure_inside_is_logged_and_not_shown(staged: StagedApi, capsy
     assert "42" not in answer.text
     assert "Traceback" not in answer.text
     assert "the secret is 42" in capsys.readouterr().out
+
+
+async def test_who_hangs_up_within_a_request_is_no_failure_of_the_node(
+    api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(f'{HEAD}Authorization: Bearer {api.token}\r\n\r\n{{"name": '.encode())
+    await until(lambda: len(api.server._state.tasks) == 1)
+    writer.close()
+    await until(lambda: not api.server._state.tasks)
+    assert "api.failed" not in capsys.readouterr().out
