@@ -18,9 +18,10 @@ router = APIRouter(tags=["services"])
 @router.get("/v1/services", responses=replies(200, list[ServiceReply], "Services by name"))
 async def list_services(request: Request, node: ActingNode, query: PageParams) -> Response:
     """All services, by name."""
-    shown, more = pages.part(node.services(), lambda view: view.service.name, query.after, query.limit)
-    following = shown[-1].service.name if more else None
-    return pages.page(request, [view.as_json() for view in shown], following)
+    names = [service.name for service, _ in node.leases()]
+    shown, more = pages.part(names, str, query.after, query.limit)
+    # What a service does is looked up for those of the page only: with all of ten thousand, sessions would notice.
+    return pages.page(request, [node.service(name).as_json() for name in shown], shown[-1] if more else None)
 
 
 @router.post(

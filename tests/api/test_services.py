@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
 
+from harbor.model import Service, ServiceView
 from harbor.model.policy import FIELDS
 from support.running_api import FIRST_PORT, LAST_PORT, RESERVED_PORT, Api
 
@@ -180,6 +182,29 @@ async def test_pages_follow_one_another(api: Api) -> None:
         path = "" if link is None else link.removeprefix("<").removesuffix('>; rel="next"')
     assert seen == sorted(names)
     assert pages == 3
+
+
+async def test_F13_a_page_of_ten_thousand_services_looks_at_its_own_only(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.tcp("POST", "/v1/services", {"name": "s"})
+    registry = api.node._parts.registry
+    (one,) = registry.services()
+    for number in range(10_000):
+        service = dataclasses.replace(one, id=f"id{number}", name=f"s{number:04}", port=0, int_port=0)
+        registry.add(service, registry.policy(one.id))
+    looked: list[str] = []
+    look = api.node._views.service
+
+    def looking(service: Service) -> ServiceView:
+        looked.append(service.name)
+        return look(service)
+
+    monkeypatch.setattr(api.node._views, "service", looking)
+    answer = await api.tcp("GET", "/v1/services?limit=50&after=s4999")
+    assert [service["name"] for service in answer.body] == [f"s{number}" for number in range(5000, 5050)] == looked
+    for number in range(10_000):
+        registry.remove(f"id{number}")
 
 
 async def test_a_page_goes_on_where_a_deleted_service_stood(api: Api) -> None:

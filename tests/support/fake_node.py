@@ -20,6 +20,7 @@ from harbor.model import (
     CertificateView,
     Event,
     Exposure,
+    Policy,
     PortsView,
     Reason,
     Service,
@@ -137,6 +138,9 @@ class FakeNode:
         self._internal.release(service.int_port)
         self.released.append(service.port)
         self.events.add("service.deleted", actor, f"{service.name} is gone", service.name)
+
+    def leases(self) -> list[tuple[Service, Policy]]:
+        return [(service, self._registry.policy(service.id)) for service in self._registry.services()]
 
     def services(self) -> list[ServiceView]:
         return [self.service(service.id) for service in self._registry.services()]
