@@ -23,8 +23,10 @@ from support.waiting import eventually
 SCRIPT: Final = Path(__file__).parents[1] / "support" / "measured_plane.py"
 PAYLOAD: Final = {"recvfrom", "sendto", "recvmsg", "sendmsg", "read", "readv", "write"}  # may be counted apart
 WAITS: Final = {"epoll_wait", "epoll_pwait"}
-# How often the plane wakes up depends on who else is busy, everything else does not: the quietest run counts.
-ATTEMPTS: Final = 8
+# What a session tells the plane: a client is there, its bytes, its end; a backend is there, its bytes, its end. A wait
+# that ends has something of it, or a timer: how much comes at once depends on who else is busy, so no bound is lower.
+NEWS: Final = 6
+TIMERS: Final = 1
 SESSIONS: Final = 200
 MESSAGES: Final = 1_000
 HELD: Final = 500
@@ -103,23 +105,20 @@ def one_processor() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_processor")
 @pytest.mark.parametrize("drive", [one_by_one, all_together])
-def test_a_session_costs_at_most_sixteen_system_calls_besides_its_payload(tmp_path: Path, drive: Drive) -> None:
+def test_a_session_costs_less_than_twelve_system_calls_besides_its_payload_and_waits_for_news_only(
+    tmp_path: Path, drive: Drive
+) -> None:
     # A port that is nobody's source port, as backends usually have; any other costs one call more.
     with contextlib.closing(on_free_port(lambda port: Backend(echo, port=port))) as backend:
         before = system_calls(tmp_path, backend.address, nothing)
-        fewest = float("inf")
-        for attempt in range(1, ATTEMPTS + 1):
-            after = system_calls(tmp_path, backend.address, drive)
-            assert backend.accepted == attempt * SESSIONS
-            spent = {name: (count - before.get(name, 0)) / SESSIONS for name, count in after.items()}
-            spent = {name: count for name, count in spent.items() if count > 0 and name not in PAYLOAD}
-            waits = sum(count for name, count in spent.items() if name in WAITS)
-            assert spent["accept4"] >= 1  # strace saw the sessions
-            assert sum(spent.values()) - waits < 12, spent
-            fewest = min(fewest, sum(spent.values()))
-            if fewest <= 16:
-                break
-    assert fewest <= 16
+        after = system_calls(tmp_path, backend.address, drive)
+        assert backend.accepted == SESSIONS
+    spent = {name: (count - before.get(name, 0)) / SESSIONS for name, count in after.items()}
+    spent = {name: count for name, count in spent.items() if count > 0 and name not in PAYLOAD}
+    waits = sum(count for name, count in spent.items() if name in WAITS)
+    assert spent["accept4"] >= 1  # strace saw the sessions
+    assert sum(spent.values()) - waits < 12, spent
+    assert waits <= NEWS + TIMERS, spent
 
 
 @pytest.mark.usefixtures("one_processor")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +23,9 @@ from harbor.dataplane.sockets import (
 from harbor.dataplane.squatter import find_squatter
 from harbor.errors import PortTaken
 from harbor.model import Address, Protocol
+from support.port_block import port_block
 from support.sockets import address_of, connected, datagrams, is_silent, listening, on_free_port
+from support.squatter import squatter
 from support.waiting import eventually
 
 
@@ -87,33 +87,15 @@ def test_C13_what_the_kernel_drops_is_counted() -> None:
         assert kernel_drops(receiver) == 50 - received
 
 
-HOLDER = """
-import socket, sys
-sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if sys.argv[1] == "tcp" else socket.SOCK_DGRAM)
-sock.bind(("127.0.0.1", int(sys.argv[2])))
-if sys.argv[1] == "tcp":
-    sock.listen()
-print(sock.getsockname()[1], flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_G05_who_holds_a_port_is_named(kind: str) -> None:
-    with on_free_port(lambda port: bind_tcp("127.0.0.1", port, Liveness())) as sock:
-        port = address_of(sock).port
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, kind, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        assert int(holder.stdout.readline()) == port
-        command = Path(f"/proc/{holder.pid}/comm").read_text().strip()
-        for protocol in (Protocol(kind), Protocol.BOTH):
-            assert find_squatter(port, protocol) == f"pid {holder.pid} ({command})"
-        assert find_squatter(port, Protocol.UDP if kind == "tcp" else Protocol.TCP) is None
-        holder.stdin.close()
-    eventually(lambda: find_squatter(port, Protocol(kind)) is None)
+    with port_block(1) as (port,):
+        with squatter(port, kind) as pid:
+            command = Path(f"/proc/{pid}/comm").read_text().strip()
+            for protocol in (Protocol(kind), Protocol.BOTH):
+                assert find_squatter(port, protocol) == f"pid {pid} ({command})"
+            assert find_squatter(port, Protocol.UDP if kind == "tcp" else Protocol.TCP) is None
+        eventually(lambda: find_squatter(port, Protocol(kind)) is None)
 
 
 def test_G06_a_mere_source_port_has_a_holder_too() -> None:
