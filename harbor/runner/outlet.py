@@ -21,13 +21,12 @@ class Outlet:
 
     Closing: ``close()`` waits for what is in the queue, but no longer than ``LAST_WORDS``.
 
-    Errors: none. ``OSError`` from ``write`` ends the writing, and what comes later is dropped: a full disk or a reader
-    that went away must not end the instances.
+    Errors: none. ``OSError`` from ``write`` ends the writing, and what comes later is dropped: a reader that went away
+    must not end the instances.
     """
 
-    def __init__(self, write: Write, failed: Callable[[OSError], None] = lambda error: None) -> None:
+    def __init__(self, write: Write) -> None:
         self._write = write
-        self._failed = failed
         self._chunks: deque[tuple[str, int, bytes]] = deque()
         self._waiting = 0
         self._progress = time.monotonic()
@@ -75,11 +74,10 @@ class Outlet:
             name, number, data = found
             try:
                 self._write(name, number, data)
-            except OSError as error:
+            except OSError:
                 with self._news:
                     self._broken = True
                     self._chunks.clear()
-                self._failed(error)
                 return
             with self._news:
                 self._waiting -= len(data)

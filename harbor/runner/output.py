@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -36,9 +36,12 @@ class Screen:
 
 
 class Files:
-    """Writes a file for each instance, ``NAME.log``, and puts it aside when it has become large."""
+    """Writes a file for each instance, ``NAME.log``, and puts it aside when it has become large.
 
-    def __init__(self, directory: Path) -> None:
+    ``told`` hears why the disk takes no more, and None when it does again; what came meanwhile is not written.
+    """
+
+    def __init__(self, directory: Path, told: Callable[[OSError | None], None] = lambda error: None) -> None:
         """Errors: ``HarborError`` if the directory is not there and cannot be made."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -47,15 +50,29 @@ class Files:
         if not os.access(directory, os.W_OK | os.X_OK):
             raise HarborError(f"--log-dir {directory} cannot be written to")
         self._directory = directory
+        self._told = told
+        self._failing = False
         self._open: dict[str, int] = {}
 
     def write(self, name: str, number: int, data: bytes) -> None:
+        try:
+            self._append(name, data)
+        except OSError as error:
+            if not self._failing:
+                self._told(error)
+            self._failing = True
+        else:
+            if self._failing:
+                self._told(None)
+            self._failing = False
+
+    def _append(self, name: str, data: bytes) -> None:
         descriptor = self._open.get(name)
-        if descriptor is None:
-            descriptor = self._open[name] = self._opened(name)
-        elif os.fstat(descriptor).st_size + len(data) > LARGEST_FILE:
-            os.close(descriptor)
+        if descriptor is not None and os.fstat(descriptor).st_size + len(data) > LARGEST_FILE:
+            os.close(self._open.pop(name))
             self._put_aside(name)
+            descriptor = None
+        if descriptor is None:
             descriptor = self._open[name] = self._opened(name)
         _write_all(descriptor, data)
 
@@ -78,11 +95,11 @@ class Output:
     def __init__(self, descriptor: int, styled: bool, log_dir: Path | None) -> None:
         """Errors: ``HarborError`` if there can be no files in ``log_dir``."""
         self._styled = styled
-        files = None if log_dir is None else Files(log_dir)
+        files = None if log_dir is None else Files(log_dir, self._say_of_files)
         screen = Screen(descriptor, styled)
         self._screen = Outlet(screen.write)
         self.expect = screen.prefix.widen  # a name that will come
-        self._files = None if files is None else Outlet(files.write, self._no_files)
+        self._files = None if files is None else Outlet(files.write)
 
     def put(self, name: str, number: int, data: bytes) -> bool:
         """Take what an instance wrote; False asks for a pause."""
@@ -99,8 +116,11 @@ class Output:
         if self._files is not None:
             self._files.close()
 
-    def _no_files(self, error: OSError) -> None:
-        self.say(f"the log files are not written any more: {error.strerror}", wrong=True)
+    def _say_of_files(self, error: OSError | None) -> None:
+        if error is None:
+            self.say("the log files are written again")
+        else:
+            self.say(f"the log files are not written: {error.strerror}", wrong=True)
 
 
 def is_styled(descriptor: int, environ: Mapping[str, str]) -> bool:

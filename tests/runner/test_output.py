@@ -148,9 +148,23 @@ def test_I07_a_reader_that_left_and_a_disk_that_is_full_end_nothing(tmp_path: Pa
     out = Output(writing, False, tmp_path)
     out.put("site.1", 1, b"text\n")
     said = eventually(lambda: os.read(reading, 1 << 16)).decode()
-    said += "" if "not written any more" in said else os.read(reading, 1 << 16).decode()
-    assert "the log files are not written any more: No space left on device" in said
+    said += "" if "not written" in said else os.read(reading, 1 << 16).decode()
+    assert "the log files are not written: No space left on device" in said
     assert out.put("site.1", 1, b"text\n")
     out.close()
     os.close(reading)
     os.close(writing)
+
+
+def test_I07_log_files_go_on_once_they_can_be_written_again(tmp_path: Path) -> None:
+    told: list[str | None] = []
+    files = Files(tmp_path / "logs", lambda error: told.append(None if error is None else error.strerror))
+    (tmp_path / "logs").rmdir()
+    for _ in range(3):
+        files.write("site.1", 1, b"lost\n")
+    assert told == ["No such file or directory"]
+    (tmp_path / "logs").mkdir()
+    for _ in range(2):
+        files.write("site.1", 1, b"kept\n")
+    assert told == ["No such file or directory", None]
+    assert (tmp_path / "logs" / "site.1.log").read_text() == "kept\n" * 2
