@@ -9,7 +9,7 @@ from harbor.model import Address
 from harbor.policy.http import HttpRefused, HttpRelay
 
 CLIENT = Address("192.0.2.7", 40_000)
-OK = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def relay(

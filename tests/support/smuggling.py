@@ -275,7 +275,6 @@ def _cases() -> Iterator[Case]:
             "URL with query only": (get(target=b"http://h?a=b"), (Seen("GET", "/?a=b"),)),
             "empty line before": (b"\r\n" + get(), (GET,)),
             "HTTP/1.0": (get(version=b"HTTP/1.0"), (GET,)),
-            "HTTP/1.0 kept": (get(b"Connection: keep-alive", version=b"HTTP/1.0") + HIDDEN, two),
             "HTTP/1.0 then more": (get(version=b"HTTP/1.0") + HIDDEN, (GET,)),
             "closing then more": (get(b"Connection: close") + HIDDEN, (GET,)),
             "closing, in capitals, then more": (get(b"CONNECTION: CLOSE") + HIDDEN, (GET,)),

@@ -74,6 +74,13 @@ def test_a_client_that_wants_to_close_gets_its_answer_only() -> None:
     assert between.is_over
 
 
+@pytest.mark.parametrize("response", [OK, OK.replace(b"Content", b"Connection: keep-alive\r\nContent")])
+def test_HTTP_1_0_is_kept_when_both_say_so(response: bytes) -> None:
+    between = asked(get(b"Connection: keep-alive", version=b"HTTP/1.0"))
+    assert between.from_backend(response) == response
+    assert between.is_over == (response == OK)
+
+
 def test_a_body_without_length_ends_with_the_connection() -> None:
     between = asked()
     for data in (b"HTTP/1.1 200 OK\r\n\r\n", b"some", b"thing"):
