@@ -239,3 +239,22 @@ def test_F06_one_instance_that_is_asked_for_many_times_at_once_is_made_once(node
     outcomes = [one.exception(20) for one in begun]
     assert outcomes.count(None) == 1
     assert len(node.services()) == 1
+
+
+def test_F06_a_change_is_carried_to_its_end_though_its_caller_is_gone(start: Start) -> None:
+    faulty: list[FaultyStore] = []
+
+    def between(store: Store) -> Store:
+        faulty.append(FaultyStore(store))
+        return faulty[0]
+
+    node = start(store=between)
+    faulty[0].hold()
+    begun = node.begin(node.node.create_service(ServiceWish("web"), actor="test"))
+    eventually(lambda: faulty[0].held == 1)
+    assert begun.cancel()
+    node.call(lambda: None)  # the loop has heard of it
+    faulty[0].let_go()
+    eventually(lambda: list(node.services()) == ["web"])
+    node.vanish()
+    assert list(start().services()) == ["web"]

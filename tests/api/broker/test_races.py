@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harbor.api.broker.operations import Operations
 from support.faulty_store import FaultyStore
 from support.osb_platform import BROKER, Platform, basic, chosen, wanted
 from support.port_block import open_ports, port_block
@@ -150,6 +151,24 @@ async def test_F06_a_platform_that_went_away_retries_and_deletes_and_no_port_is_
     assert (await platform.deprovision("i")).status == 200
     ports = platform.api.node.ports()
     assert (platform.api.names, ports.used, ports.free + len(ports.resting)) == ([], {}, free)
+
+
+async def test_F06_who_waits_for_an_operation_is_answered_though_whoever_began_it_is_gone() -> None:
+    operations, done = Operations(), asyncio.Event()
+
+    async def work() -> str:
+        await done.wait()
+        return "made"
+
+    first, second = (
+        asyncio.create_task(operations.carry_out("provision", "i", None, "the same", work)) for _ in range(2)
+    )
+    await until(lambda: operations.kind("i") == "provision")
+    await asyncio.sleep(0)  # the second waits as well
+    first.cancel()
+    await asyncio.wait([first])
+    done.set()
+    assert await second == ("made", False)
 
 
 async def test_F06_a_platform_that_went_away_and_only_deletes_leaves_no_port(
