@@ -19,8 +19,9 @@ from harbor.dataplane.reactor import Reactor
 from harbor.dataplane.session import TcpSession
 from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, plain_address, source_port_range
 from harbor.dataplane.tcp import TcpListener
-from harbor.dataplane.tls import Handshakes
+from harbor.dataplane.tls import Door, Handshakes
 from harbor.dataplane.udp import UdpFlow, UdpPort
+from harbor.errors import PortTaken
 from harbor.model import (
     Address,
     Drop,
@@ -164,8 +165,15 @@ class DataPlane:
         self._dial_timer: asyncio.TimerHandle | None = None
 
     def bind(self, opening: Opening) -> None:
-        """Bind the port, TCP and UDP both or neither, without serving it yet. Errors: ``PortTaken``."""
+        """Bind the port, TCP and UDP both or neither, without serving it yet.
+
+        Errors: ``PortTaken``, also when a certificate that the port is to show cannot be used.
+        """
         assert opening.service_id not in self._ports
+        try:
+            door = Door(opening.tls) if opening.tls is not None else None
+        except OSError as error:
+            raise PortTaken(f"TCP port {opening.port} cannot show its certificate: {error}") from error
         tcp = bind_tcp(opening.host, opening.port, self.liveness) if opening.protocol.has_tcp else None
         try:
             udp = bind_udp(opening.host, opening.port) if opening.protocol.has_udp else None
@@ -176,7 +184,7 @@ class DataPlane:
         self.listening.add(Address(opening.host, opening.port))
         self._ports[opening.service_id] = OpenPort(
             opening,
-            TcpListener(self, opening.service_id, tcp, opening.policy, opening.tls, opening.http) if tcp else None,
+            TcpListener(self, opening.service_id, tcp, opening.policy, door, opening.http) if tcp else None,
             UdpPort(self, opening.service_id, udp, is_wildcard(opening.host), opening.policy) if udp else None,
         )
 

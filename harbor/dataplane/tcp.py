@@ -24,7 +24,6 @@ from harbor.dataplane.sockets import plain_address
 from harbor.dataplane.tally import Tally
 from harbor.dataplane.tls import Door, Handshake
 from harbor.model import Policy, Reason
-from harbor.model.tls import TlsTerms
 from harbor.policy.http import HttpRelay
 from harbor.policy.rotation import Rotation
 
@@ -51,12 +50,12 @@ class TcpListener(Watcher):
         service_id: str,
         sock: socket.socket,
         policy: Policy,
-        tls: TlsTerms | None = None,
+        door: Door | None = None,
         is_http: bool = False,
     ) -> None:
         self.plane = plane
         self.reactor: Reactor = plane.reactor
-        self.door = Door(tls) if tls is not None else None
+        self.door = door
         self.port: int = sock.getsockname()[1]
         self._says_http = is_http
         self.service_id = service_id

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from harbor.dataplane.tls import AT_ONCE
+from harbor.errors import PortTaken
 from harbor.model import Reason
 from harbor.model.tls import TlsTerms, UnknownName, Verify
 from support.backends import echo, greeting, sending
@@ -318,6 +319,15 @@ def test_D12_a_certificate_that_cannot_be_loaded_leaves_the_former(
         plane.call(lambda: plane.plane.set_tls(str(port), terms(bad)))
     assert isinstance(failure.value, ssl.SSLError)
     assert shake(plane, port, trusting(cert)).getpeercert(binary_form=True) == _der(cert)
+
+
+def test_D12_a_port_whose_certificate_is_lost_is_not_opened_and_leaves_nothing(
+    plane: RunningPlane, cert: Issued
+) -> None:
+    lost = terms(cert)
+    cert.file.unlink()
+    with pytest.raises(PortTaken, match="cannot show its certificate"):
+        plane.open(tls=lost, port=plane.free_number())
 
 
 def test_D14_a_protocol_is_negotiated_only_where_the_service_offers_some(plane: RunningPlane, cert: Issued) -> None:
