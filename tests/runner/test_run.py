@@ -211,7 +211,7 @@ def test_a_restart_that_fails_leaves_what_is_there(daemon: Daemon, run: Start, f
 
 
 def test_it_works_with_a_node_elsewhere(daemon: Daemon, run: Start) -> None:
-    (url,) = re.findall(r"http://[0-9.:]+", daemon.log)
+    (url,) = eventually(lambda: re.findall(r"http://[0-9.:]+", daemon.log), what="the node has logged its address")
     token = (daemon.state / "admin.token").read_text().strip()
     away = {"HARBOR_URL": url, "HARBOR_TOKEN": token, "HARBOR_CONFIG": ""}
     running = run("--service", "web", "--", *APP, env=away).ready()
