@@ -22,11 +22,11 @@ SHAPES: Final = (
     '<path d="M{x:.1f} {top:.1f}l4.5 4.5l-4.5 4.5l-4.5 -4.5z" class="peer"/>',
 )
 STYLE: Final = """\
-text { font: 12px system-ui, sans-serif; fill: #24292f }
+text { font: 12px system-ui, sans-serif; fill: #24292f } .page { fill: #fff }
 .quiet { fill: #57606a } .grid { stroke: #d0d7de } .best { stroke: #57606a; stroke-dasharray: 3 3 }
 .harbor { fill: #0969da } .peer { fill: #fff; stroke: #24292f; stroke-width: 1.5 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .quiet { fill: #8d96a0 } .grid { stroke: #30363d } .best { stroke: #8d96a0 }
+  text { fill: #e6edf3 } .page { fill: #0d1117 } .quiet { fill: #8d96a0 } .grid { stroke: #30363d } .best { stroke: #8d96a0 }
   .harbor { fill: #4493f8 } .peer { fill: #0d1117; stroke: #e6edf3 }
 }
 """
@@ -41,6 +41,7 @@ def plot(lines: Sequence[Line], titles: Mapping[str, str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LABELS + WIDTH + EDGE} {height}" role="img">',
         "<title>Harbor and its peers, row by row, as multiples of the best peer; lower is better</title>",
         f"<style>{STYLE}</style>",
+        '<rect width="100%" height="100%" class="page"/>',  # a page may be light where its reader prefers dark
         *_legend(rivals, titles),
         *_axis(height),
     ]
@@ -65,7 +66,8 @@ def _axis(height: float) -> list[str]:
     for multiple in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0):
         x, kind = _x(multiple), "best" if multiple == 1 else "grid"
         parts.append(f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{height - 24}" class="{kind}"/>')
-        parts.append(_text(x, TOP - 14, "best peer" if multiple == 1 else f"{multiple:g}", "middle", "quiet"))
+        name = "best peer" if multiple == 1 else f"{multiple:g}{' or more' * (multiple == MOST)}"
+        parts.append(_text(x, TOP - 14, name, "middle", "quiet"))
     return [*parts, _text(LABELS + WIDTH, height - 8, "multiples of the best peer; lower is better", "end", "quiet")]
 
 

@@ -130,6 +130,7 @@ def test_the_plot_is_an_svg_of_its_own() -> None:
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts.count("Ping & pong, µs") == 1, "a row without a ratio has no place in it"
     assert "0.80" in texts
+    assert "3 or more" in texts
     assert "prefers-color-scheme: dark" in text
     assert "href" not in text
 
