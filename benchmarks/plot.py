@@ -26,7 +26,8 @@ text { font: 12px system-ui, sans-serif; fill: #24292f } .page { fill: #fff }
 .quiet { fill: #57606a } .grid { stroke: #d0d7de } .best { stroke: #57606a; stroke-dasharray: 3 3 }
 .harbor { fill: #0969da } .peer { fill: #fff; stroke: #24292f; stroke-width: 1.5 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .page { fill: #0d1117 } .quiet { fill: #8d96a0 } .grid { stroke: #30363d } .best { stroke: #8d96a0 }
+  text { fill: #e6edf3 } .page { fill: #0d1117 }
+  .quiet { fill: #8d96a0 } .grid { stroke: #30363d } .best { stroke: #8d96a0 }
   .harbor { fill: #4493f8 } .peer { fill: #0d1117; stroke: #e6edf3 }
 }
 """
