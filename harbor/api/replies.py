@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from harbor.api.problem import MEDIA_TYPE, Problem
+from harbor.api.requests import or_null
+from harbor.model.kinds import Setting
+from harbor.model.policy import FIELDS
 
 
 class Reply(BaseModel):
@@ -28,18 +31,17 @@ class BackendReply(Reply):
     last_failure: str | None = None
 
 
-class PolicyReply(Reply):
-    """Timeouts in seconds; 0 means off for idle_timeout and the limits."""
+def _policy_field(policy: Setting) -> Any:
+    schema = WithJsonSchema(or_null(policy.kind.schema()))
+    return (Annotated[Any, schema], Field(description=policy.meaning))
 
-    connect_timeout: float
-    idle_timeout: float
-    udp_timeout: float
-    drain_timeout: float
-    max_sessions: int
-    max_sessions_per_backend: int
-    removal: str
-    http: bool | None = Field(description="null: true for https services whose TLS the node ends")
-    hsts: int
+
+PolicyReply = create_model(
+    "PolicyReply",
+    __base__=Reply,
+    __doc__="Timeouts in seconds; null where a policy is off.",
+    **{name: _policy_field(policy) for name, policy in FIELDS.items()},
+)
 
 
 class SessionCounts(Reply):

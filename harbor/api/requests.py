@@ -29,9 +29,10 @@ from pydantic_core import PydanticCustomError
 
 from harbor.api.problem import fields_invalid
 from harbor.api.strict_json import MAX_BODY, read_json
-from harbor.errors import HarborError, Invalid
-from harbor.model import Exposure, Policy, Protocol, Removal, ServiceWish, Tls
-from harbor.model.policy import BOUNDS, FIELDS, check_overrides
+from harbor.errors import HarborError
+from harbor.model import Exposure, Protocol, ServiceWish, Tls
+from harbor.model.kinds import Setting, Wrong
+from harbor.model.policy import FIELDS
 from harbor.model.tls import MOST_ALPN
 from harbor.policy.naming import NAME, PLANS
 
@@ -116,31 +117,25 @@ class _ServiceChange(Strict):
         return self.model_dump(exclude_unset=True)
 
 
-def _policy_field(name: str) -> Any:
+def _policy_field(policy: Setting) -> Any:
     def checked(value: Any) -> Any:
-        if value is None:
-            return None
         try:
-            return check_overrides({name: value})[name]
-        except Invalid as exc:
-            message = exc.message.removeprefix(f"{name}: ")
-            raise PydanticCustomError("policy_invalid", "{message}", {"message": message}) from None
+            return None if value is None else policy.kind.check(value)
+        except Wrong as exc:
+            raise PydanticCustomError("policy_invalid", "{message}", {"message": str(exc)}) from None
 
-    return (Annotated[Any, BeforeValidator(checked), WithJsonSchema(_policy_schema(name))], None)
+    schema = WithJsonSchema(or_null(policy.kind.schema()))
+    return (Annotated[Any, BeforeValidator(checked), schema], Field(None, description=policy.meaning))
 
 
-def _policy_schema(name: str) -> dict[str, Any]:
-    if name == "removal":
-        return {"enum": [*(removal.value for removal in Removal), None]}
-    if name == "http":
-        return {"type": ["boolean", "null"]}
-    low, high = BOUNDS[name]
-    kind = "integer" if isinstance(getattr(Policy(), name), int) else "number"
-    return {"type": [kind, "null"], "minimum": low, "maximum": high}
+def or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a member that may be null as well."""
+    more = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return schema | {"type": [schema["type"], "null"]} | more
 
 
 # The members of every body that may set policy, as ``create_model`` takes them.
-POLICY: Final[dict[str, Any]] = {name: _policy_field(name) for name in FIELDS}
+POLICY: Final[dict[str, Any]] = {name: _policy_field(policy) for name, policy in FIELDS.items()}
 ServiceBody = create_model("ServiceBody", __base__=_ServiceHead, **POLICY)
 ServicePatch = create_model("ServicePatch", __base__=_ServiceChange, **POLICY)
 

@@ -10,8 +10,9 @@ import click
 
 from harbor.cli import stackato
 from harbor.cli.client import pages, segment, send
-from harbor.cli.options import config_option, given, json_option, policy_options, taken_tls_rules, tls_options
+from harbor.cli.options import config_option, json_option, taken_tls_rules, tls_options
 from harbor.cli.output import print_json, say
+from harbor.cli.policies import given, policy_options, shown
 from harbor.model.policy import FIELDS
 from harbor.model.tls import TLS_SETTINGS
 
@@ -145,7 +146,7 @@ def update_service(name: str, reset: tuple[str, ...], as_json: bool, config: Pat
     if as_json:
         print_json(changed)
     else:
-        said = [f"{field} {changed['policy'][field]}" for field in changes if field != "tls_rules"]
+        said = [f"{field} {_shown(changed['policy'][field])}" for field in changes if field != "tls_rules"]
         said += [f"tls_{name} {_shown(changed['tls_rules'].get(name))}" for name in rules]
         say(f"changed {changed['name']}: {', '.join(said)}")
 
@@ -169,6 +170,4 @@ def delete_service(name: str, force: bool, config: Path | None) -> None:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value)
+    return "none" if value is None else shown(value)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from harbor.cli.output import address, clean, size
+from harbor.cli.policies import shown
 from harbor.model.policy import FIELDS
 
 KIND: Final = ("harbor", "1.0", "External port mapping service")
@@ -57,7 +58,7 @@ def print_service(service: Mapping[str, Any], node: Mapping[str, Any]) -> None:
         _section("credentials", credentials(service, node)),
         _live(service),
         _section("meta", _meta(service)),
-        _section("policy", {name: service["policy"][name] for name in FIELDS}),
+        _section("policy", {name: _policy(service["policy"][name]) for name in FIELDS}),
         _properties(service),
     )
     rows = [row for section in sections for row in (*section, EMPTY)]
@@ -134,6 +135,10 @@ def _properties(service: Mapping[str, Any]) -> Iterator[Row]:
     yield "type", "generic"
     yield "vendor", KIND[0]
     yield "version", KIND[1]
+
+
+def _policy(value: Any) -> str | None:
+    return None if value is None else shown(value)
 
 
 def _counts(counted: Mapping[str, int]) -> str:

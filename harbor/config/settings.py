@@ -18,14 +18,16 @@ from pydantic import (
     Field,
     SecretStr,
     WithJsonSchema,
+    create_model,
     model_validator,
 )
 
 from harbor.config import values
 from harbor.config.values import IPNetwork, refused
 from harbor.errors import Invalid
-from harbor.model import Address, Policy, Removal, TlsRules, UnknownName
-from harbor.model.policy import BOUNDS
+from harbor.model import Address, Policy, TlsRules, UnknownName
+from harbor.model.kinds import Setting, Wrong
+from harbor.model.policy import FIELDS
 
 Ip = Annotated[str, AfterValidator(values.ip)]
 OptionalIp = Annotated[str, AfterValidator(values.ip_or_nothing)]
@@ -299,49 +301,33 @@ class Backends(Section):
         return tuple(ipaddress.ip_network(text) for text in self.allow)
 
 
-def _policy(name: str, description: str) -> Any:
-    low, high = BOUNDS[name]
-    return Field(getattr(Policy(), name), ge=low, le=high, description=description)
-
-
-class Defaults(Section):
+class _Defaults(Section):
     """The policy of every service that sets nothing else."""
-
-    connect_timeout: Seconds = _policy(
-        "connect_timeout",
-        "Seconds in which a session must reach a backend, over all backends that are tried.",
-    )
-    idle_timeout: Seconds = _policy(
-        "idle_timeout",
-        "Seconds without a byte after which a TCP session is closed. 0: never; keepalive finds peers that are gone.",
-    )
-    udp_timeout: Seconds = _policy("udp_timeout", "Seconds without a datagram after which a UDP flow is forgotten.")
-    drain_timeout: Seconds = _policy(
-        "drain_timeout",
-        "Seconds that sessions of a draining backend, or of a node that stops, may live on.",
-    )
-    max_sessions: Count = _policy("max_sessions", "Most sessions of one service at a time. 0: no limit of its own.")
-    max_sessions_per_backend: Count = _policy(
-        "max_sessions_per_backend",
-        "Most sessions of one backend at a time; new ones go to the others. 0: no limit.",
-    )
-    removal: Removal = Field(
-        Policy().removal,
-        description="What becomes of the sessions of a backend that is removed: `drain` lets them live for up to "
-        "`drain_timeout`, `cut` ends them at once, `keep` lets them live as long as they like.",
-    )
-    http: bool | None = Field(
-        None,
-        description="Whether sessions are read as HTTP: backends learn who asked, what is ambiguous is refused. Empty: "
-        "where the node ends TLS because name or plan of the service say `https`.",
-    )
-    hsts: Count = _policy(
-        "hsts", "Seconds for which browsers are told to insist on HTTPS, where HTTP is read along. 0: they are not."
-    )
 
     def policy(self) -> Policy:
         """The same as the value that the other layers use."""
-        return Policy(**self.model_dump())
+        return Policy().with_overrides(self.model_dump(exclude_none=True))
+
+
+def _policy_field(name: str, policy: Setting) -> Any:
+    def checked(value: Any) -> Any:
+        try:
+            return None if value is None else policy.kind.check(value)
+        except Wrong as exc:
+            raise refused(exc.why, *exc.at) from None
+
+    default = getattr(Policy(), name)
+    plain = None if default is None else policy.kind.plain(default)
+    kind = Annotated[Any, BeforeValidator(checked), WithJsonSchema(policy.kind.schema())]
+    return (kind, Field(plain, description=policy.meaning))
+
+
+Defaults = create_model(
+    "Defaults",
+    __base__=_Defaults,
+    __doc__=_Defaults.__doc__,
+    **{name: _policy_field(name, policy) for name, policy in FIELDS.items()},
+)
 
 
 class TlsDefaults(Section):

@@ -76,7 +76,7 @@ async def running_node(config: Config, *, drain: float | None = None) -> AsyncIt
                 if registration is not None:
                     registration.leave()
         finally:
-            await node.stop(config.defaults.drain_timeout if drain is None else drain)
+            await node.stop(config.defaults.policy().drain_timeout if drain is None else drain)
             if api is not None:
                 await api.stop(API_GRACE)
             if registration is not None:

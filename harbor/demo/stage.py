@@ -100,5 +100,5 @@ def _config(state_dir: Path, ranges: str, listen: str) -> Config:
         ports=Ports(ranges=(ranges,)),
         api=Api(listen=listen),
         backends=Backends(allow=("127.0.0.0/8", "::1/128")),
-        defaults=Defaults(udp_timeout=UDP_TIMEOUT),
+        defaults=Defaults.model_validate({"udp_timeout": UDP_TIMEOUT}),
     )

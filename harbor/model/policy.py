@@ -1,4 +1,7 @@
-"""The policy of a service: node defaults, overridden one by one by what the service was given."""
+"""The policy of a service: node defaults, overridden one by one by what the service was given.
+
+A field stands here once; API, configuration, command line, store and reference follow.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from harbor.errors import Invalid
+from harbor.model.kinds import Choice, Flag, Seconds, Setting, Whole, Wrong, setting, settings_of
+
+MOST_SESSIONS: Final = 10_000_000  # more than a machine has ports and memory for
 
 
 class Removal(StrEnum):
@@ -21,57 +27,78 @@ class Removal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A complete policy. Timeouts and ``hsts`` are seconds; 0 means "off" for ``idle_timeout``, ``hsts`` and limits."""
+    """A complete policy. None means that a policy is off, or as its meaning says."""
 
-    connect_timeout: float = 5.0
-    idle_timeout: float = 0.0
-    udp_timeout: float = 60.0
-    drain_timeout: float = 30.0
-    max_sessions: int = 10_000
-    max_sessions_per_backend: int = 0
-    removal: Removal = Removal.DRAIN
-    http: bool | None = None  # None: where the node ends TLS because name or plan say https
-    hsts: int = 0
+    connect_timeout: float = setting(
+        Seconds(0.01, 300),
+        "Seconds in which a session must reach a backend, over all backends that are tried.",
+        5.0,
+    )
+    idle_timeout: float = setting(
+        Seconds(0, 31_536_000),
+        "Seconds without a byte after which a TCP session is closed. 0: never; keepalive finds peers that are gone.",
+        0.0,
+    )
+    udp_timeout: float = setting(
+        Seconds(0.1, 86_400), "Seconds without a datagram after which a UDP flow is forgotten.", 60.0
+    )
+    drain_timeout: float = setting(
+        Seconds(0, 86_400),
+        "Seconds that sessions of a draining backend, or of a node that stops, may live on.",
+        30.0,
+    )
+    max_sessions: int = setting(
+        Whole(0, MOST_SESSIONS), "Most sessions of one service at a time. 0: no limit of its own.", 10_000
+    )
+    max_sessions_per_backend: int = setting(
+        Whole(0, MOST_SESSIONS),
+        "Most sessions of one backend at a time; new ones go to the others. 0: no limit.",
+        0,
+    )
+    removal: Removal = setting(
+        Choice(Removal),
+        "What becomes of the sessions of a backend that is removed: `drain` lets them live for up to `drain_timeout`, "
+        "`cut` ends them at once, `keep` lets them live as long as they like.",
+        Removal.DRAIN,
+    )
+    http: bool | None = setting(
+        Flag(),
+        "Whether sessions are read as HTTP: backends learn who asked, what is ambiguous is refused. Empty: where the "
+        "node ends TLS because name or plan of the service say `https`.",
+        None,
+    )
+    hsts: int = setting(
+        Whole(0, 94_608_000),
+        "Seconds for which browsers are told to insist on HTTPS, where HTTP is read along. 0: they are not.",
+        0,
+    )
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Policy:
-        """This policy with some fields replaced; raises ``Invalid`` naming the field that is wrong."""
-        return dataclasses.replace(self, **check_overrides(overrides))
+        """This policy with some fields replaced. Errors: ``Invalid`` naming the field that is wrong."""
+        plain = check_overrides(overrides)
+        return dataclasses.replace(self, **{name: FIELDS[name].kind.build(value) for name, value in plain.items()})
+
+    def as_json(self) -> dict[str, Any]:
+        """Every field by its name, null where it is off."""
+        return {name: plain(name, getattr(self, name)) for name in FIELDS}
 
 
-# field -> (lowest, highest). The upper bounds keep a typing error ("5000" meant as milliseconds) visible.
-BOUNDS: Final[dict[str, tuple[float, float]]] = {
-    "connect_timeout": (0.01, 300),
-    "idle_timeout": (0, 31_536_000),
-    "udp_timeout": (0.1, 86_400),
-    "drain_timeout": (0, 86_400),
-    "max_sessions": (0, 10_000_000),
-    "max_sessions_per_backend": (0, 10_000_000),
-    "hsts": (0, 94_608_000),
-}
-FIELDS: Final = tuple(field.name for field in dataclasses.fields(Policy))
-WHOLE: Final = frozenset({"max_sessions", "max_sessions_per_backend", "hsts"})
+FIELDS: Final[dict[str, Setting]] = settings_of(Policy)
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides with their exact types, or ``Invalid`` (code ``policy_invalid``)."""
-    return {name: _checked(name, value) for name, value in overrides.items()}
-
-
-def _checked(name: str, value: Any) -> Any:
-    if name == "removal":
+    """The overrides, each in its one JSON form. Errors: ``Invalid`` (code ``policy_invalid``)."""
+    checked = {}
+    for name, value in overrides.items():
+        if name not in FIELDS:
+            raise Invalid(f"{name}: no such policy; there are {', '.join(FIELDS)}", code="policy_invalid")
         try:
-            return Removal(value)
-        except ValueError:
-            raise Invalid(f"removal: {value!r} is none of drain, cut, keep", code="policy_invalid") from None
-    if name == "http":
-        if not isinstance(value, bool):
-            raise Invalid(f"http: {value!r} is neither true nor false", code="policy_invalid")
-        return value
-    if name not in BOUNDS:
-        raise Invalid(f"{name}: no such policy; there are {', '.join(FIELDS)}", code="policy_invalid")
-    low, high = BOUNDS[name]
-    whole = name in WHOLE
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
-        kind = "a whole number" if whole else "a number of seconds"
-        raise Invalid(f"{name}: {value!r} is not {kind} from {low:.12g} to {high:.12g}", code="policy_invalid")
-    return value if whole else float(value)
+            checked[name] = FIELDS[name].kind.check(value)
+        except Wrong as exc:
+            raise Invalid(str(exc.within(name)), code="policy_invalid") from None
+    return checked
+
+
+def plain(name: str, value: Any) -> Any:
+    """A policy's value in its JSON form."""
+    return None if value is None else FIELDS[name].kind.plain(value)

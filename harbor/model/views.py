@@ -58,7 +58,7 @@ class ServiceView:
             "listen": self.listen,
             "status": self.status.value,
             "created": service.created,
-            "policy": policy_json(self.policy),
+            "policy": self.policy.as_json(),
             "backends": [backend_json(backend) for backend in self.backends],
             "bindings": list(self.apps),
             "sessions": {"active": self.counters.active, "opened": self.counters.opened},
@@ -95,21 +95,6 @@ class PortsView:
             "reserved": list(self.reserved),
             "warnings": list(self.warnings),
         }
-
-
-def policy_json(policy: Policy) -> dict[str, Any]:
-    """Every field of the policy by its name in config and API."""
-    return {
-        "connect_timeout": policy.connect_timeout,
-        "idle_timeout": policy.idle_timeout,
-        "udp_timeout": policy.udp_timeout,
-        "drain_timeout": policy.drain_timeout,
-        "max_sessions": policy.max_sessions,
-        "max_sessions_per_backend": policy.max_sessions_per_backend,
-        "removal": policy.removal.value,
-        "http": policy.http,
-        "hsts": policy.hsts,
-    }
 
 
 def backend_json(backend: BackendView) -> dict[str, Any]:

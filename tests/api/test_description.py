@@ -13,7 +13,6 @@ from api.test_sessions import session
 from harbor.api import replies
 from harbor.api.app import ROUTERS
 from harbor.model.policy import FIELDS
-from harbor.model.views import policy_json
 from support.running_api import StagedApi
 
 
@@ -98,7 +97,7 @@ async def test_the_replies_are_as_described(staged: StagedApi) -> None:
         (replies.PortsReply, (await staged.tcp("GET", "/v1/ports")).body),
         (replies.EventReply, (await staged.tcp("GET", "/v1/events")).body[0]),
         (replies.HealthReply, (await staged.tcp("GET", "/readyz")).body),
-        (replies.PolicyReply, policy_json(staged.node.service("a").policy)),
+        (replies.PolicyReply, staged.node.service("a").policy.as_json()),
     ]:
         model.model_validate(answer, strict=True)
 

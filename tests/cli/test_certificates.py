@@ -66,7 +66,7 @@ async def test_rules_are_set_and_reset(tls_harbor: Shell, tmp_path: Path) -> Non
     back = await tls_harbor(
         "update-service", "shop", "--reset", "tls_verify", "--reset", "tls_ca", "--idle-timeout", "9"
     )
-    assert back.out == "changed shop: idle_timeout 9.0, tls_verify none, tls_ca none\n"
+    assert back.out == "changed shop: idle_timeout 9, tls_verify none, tls_ca none\n"
     refused = await tls_harbor("update-service", "shop", "--tls-verify", "required")
     assert refused.code == 1
     assert "give ca" in refused.err

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from harbor.config import Defaults
+from harbor.api.requests import or_null
 from harbor.errors import Invalid
-from harbor.model import Exposure, Protocol, Removal, Tls
-from harbor.model.policy import BOUNDS, FIELDS, WHOLE
+from harbor.model import Exposure, Protocol, Tls
+from harbor.model.policy import FIELDS
 from harbor.policy.naming import PLANS, shown
 
 SERVICE_ID: Final = "d3ed0e63-6a9d-4038-bf1f-acd3169d9449"
@@ -139,18 +139,8 @@ def _lease(plan: Plan) -> dict[str, Any]:
 
 
 def _policy() -> dict[str, Any]:
-    return {name: {"description": str(Defaults.model_fields[name].description), **_bounds(name)} for name in FIELDS}
-
-
-def _bounds(name: str) -> dict[str, Any]:
     """As JSON Schema draft 4; null gives a field back to the node's default."""
-    if name == "removal":
-        return {"enum": [*(removal.value for removal in Removal), None]}
-    if name == "http":
-        return {"type": ["boolean", "null"]}
-    low, high = BOUNDS[name]
-    kind = "integer" if name in WHOLE else "number"
-    return {"type": [kind, "null"], "minimum": low, "maximum": high}
+    return {name: {"description": one.meaning, **or_null(one.kind.schema())} for name, one in FIELDS.items()}
 
 
 def _choice(kind: type[Protocol] | type[Exposure] | type[Tls], description: str) -> dict[str, Any]:

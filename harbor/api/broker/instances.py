@@ -198,7 +198,7 @@ class Instances:
 
     @property
     def _default_sessions(self) -> int:
-        return self._node.config.defaults.max_sessions
+        return self._node.config.defaults.policy().max_sessions
 
     def _granted(self, but: str | None = None) -> Iterator[Grant]:
         """What every instance has, and those that are being made, without the one ``but``."""

@@ -92,6 +92,8 @@ Parameters = create_model("Parameters", __base__=_Lease, **POLICY)
 
 def _as_sent(value: Any) -> Any:
     """``300`` again, of which the node makes 300.0 seconds."""
+    if isinstance(value, dict):
+        return {name: _as_sent(member) for name, member in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
