@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
+from harbor.dataplane.acceptor import Acceptor
 from harbor.dataplane.budget import PER_TCP_SESSION, PER_UDP_FLOW, Descriptors
 from harbor.dataplane.dial import Dial
+from harbor.dataplane.newcomers import Newcomers
 from harbor.dataplane.reactor import Reactor
 from harbor.dataplane.session import TcpSession
 from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, plain_address, source_port_range
@@ -156,7 +158,8 @@ class DataPlane:
         self.liveness = liveness or Liveness()
         self.source_ports = source_ports  # IP_LOCAL_PORT_RANGE of backend sockets, where it is needed
         self.source_port_range = source_port_range(source_ports)
-        self.handshakes = Handshakes(self.reactor)
+        self.newcomers = Newcomers(self.reactor, self.descriptors)
+        self.handshakes = Handshakes(self.reactor, self.newcomers)
         self.dialling: dict[Dial, None] = {}
         self.listening: set[Address] = set()  # the addresses of all ports
         self.paused = 0  # listeners that wait for descriptors
@@ -184,9 +187,12 @@ class DataPlane:
         self.listening.add(Address(opening.host, opening.port))
         self._ports[opening.service_id] = OpenPort(
             opening,
-            TcpListener(self, opening.service_id, tcp, opening.policy, door, opening.http) if tcp else None,
+            self._listener(opening, Acceptor(self, tcp), door) if tcp else None,
             UdpPort(self, opening.service_id, udp, is_wildcard(opening.host), opening.policy) if udp else None,
         )
+
+    def _listener(self, opening: Opening, acceptor: Acceptor, door: Door | None) -> TcpListener:
+        return TcpListener(self, opening.service_id, acceptor, opening.policy, door, opening.http)
 
     def open(self, service_id: str) -> None:
         """Serve a port that was bound."""

@@ -15,9 +15,10 @@ from harbor.dataplane.budget import PER_LINGERING, PER_TCP_SESSION
 from harbor.dataplane.dial import Dial, Waiting
 from harbor.dataplane.http import PAGES, Answers, Requests
 from harbor.dataplane.linger import discard_until_end, reset_when_delivered
+from harbor.dataplane.newcomers import Newcomer
 from harbor.dataplane.sockets import RESET_ON_CLOSE, plain_address
 from harbor.dataplane.stream import Stream
-from harbor.dataplane.tls import Handshake, TlsEnd
+from harbor.dataplane.tls import TlsEnd
 from harbor.model import Protocol, Reason, SessionView
 from harbor.policy.http import HttpRelay, refusal_page
 from harbor.policy.rotation import Slot
@@ -71,9 +72,9 @@ class TcpSession:
         self.moved_at = self.started
         self.moved_before = -1  # bytes both ways at the last sweep; -1: too young for one
 
-    def take_over(self, handshake: Handshake, dial: Dial) -> None:
-        """The client has shaken hands, and so is watched already."""
-        self._client, self.tls = handshake.sock, handshake.end
+    def take_over(self, newcomer: Newcomer, dial: Dial) -> None:
+        """The client has said something before, and so is watched already."""
+        self._client, self.tls = newcomer.sock, newcomer.end
         dial.client_watched = True
         self.reactor.hand_over(self.client, Waiting(dial))
 

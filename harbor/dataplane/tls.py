@@ -6,8 +6,8 @@ OpenSSL reads and writes the descriptor without a copy in between, and sends its
 handshake was done stay inside it (CVE-2023-40217), and only it ever looks at a ClientHello.
 
 A handshake costs as much as a hundred messages, so a flood of them could starve plain forwarding. Hence handshakes wait
-in a line of their own, ``Handshakes``, from which a few are served between two polls; each has one
-deadline that nothing extends, and when too many wait the oldest gives way, who has had the most time.
+in a line of their own, ``Handshakes``, from which a few are served between two polls. How many may be under way, and
+for how long, is the rule for all ``Newcomers``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,10 @@ import fcntl
 import socket
 import ssl
 import termios
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from harbor.dataplane.budget import PER_LINGERING, PER_TCP_SESSION
-from harbor.dataplane.linger import discard_until_end
-from harbor.dataplane.reactor import STREAM_EDGES, Watcher
+from harbor.dataplane.newcomers import Newcomer, Newcomers
 from harbor.model import Reason
 from harbor.model.tls import Identity, TlsTerms, UnknownName, Verify
 from harbor.policy.http import redirect_to_https
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
     from harbor.dataplane.reactor import Reactor
     from harbor.dataplane.tcp import TcpListener
 
-HANDSHAKE_TIMEOUT: Final = 10.0  # seconds from accept to the end of the handshake
-LOOK_EVERY: Final = 0.25  # seconds between looks at who is overdue
-MOST: Final = 4096  # handshakes that wait at a time on this node
 AT_ONCE: Final = 2  # steps of handshakes between two polls, some 350 µs each
 RECORD: Final = 16 * 1024  # bytes in a TLS record, at most (RFC 8446 §5.1)
 
@@ -161,7 +155,7 @@ class Door:
         """Go on with a handshake; see ``TlsEnd.handshake``."""
         self._greeted = handshake
         try:
-            return handshake.end.handshake()
+            return handshake.tls.handshake()
         finally:
             self._greeted = None
 
@@ -182,7 +176,7 @@ class Door:
         return None
 
     def _show(self, handshake: Handshake, identity: Identity) -> None:
-        handshake.end.use(self._contexts[identity.file])
+        handshake.tls.use(self._contexts[identity.file])
 
     def _context(self, terms: TlsTerms) -> ssl.SSLContext:
         rules = terms.rules
@@ -202,22 +196,19 @@ class Door:
         return context
 
 
-class Handshake(Watcher):
-    """A client of a TLS listener that has not shaken hands yet. It watches the client."""
+class Handshake(Newcomer):
+    """A client of a TLS listener that has not shaken hands yet."""
 
-    __slots__ = ("address", "due", "end", "is_known", "is_waiting", "listener", "server_name", "sock", "started")
+    __slots__ = ("is_known", "is_waiting", "listener", "tls")
 
     def __init__(self, listener: TcpListener, door: Door, fd: int, address: Any) -> None:
+        sock = socket.socket(listener.family, socket.SOCK_STREAM, 0, fd)
+        super().__init__(listener, sock, address, listener.reactor.now)
+        sock.setblocking(False)
         self.listener = listener
-        self.address = address
-        self.started = listener.reactor.now
-        self.due = self.started + HANDSHAKE_TIMEOUT
-        self.server_name: str | None = None
         self.is_known = False  # to speak TLS
         self.is_waiting = False  # in the line of those that can go on
-        self.sock = socket.socket(listener.family, socket.SOCK_STREAM, 0, fd)
-        self.sock.setblocking(False)
-        self.end = door.begin(self.sock)
+        self.end = self.tls = door.begin(sock)
 
     def on_news(self, events: int) -> None:
         """The client has said something, or left."""
@@ -227,28 +218,13 @@ class Handshake(Watcher):
 
 
 class Handshakes:
-    """All handshakes of the node: a line of those that can go on, and a watch over those that take too long."""
+    """The line of those handshakes on this node that can go on."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, newcomers: Newcomers) -> None:
         self._reactor = reactor
+        self._newcomers = newcomers
         self._line: deque[Handshake] = deque()
-        self._all: dict[Handshake, None] = {}  # oldest first, and all have equally long
         self._is_serving = False
-        self._is_looking = False
-
-    def __len__(self) -> int:
-        """How many are under way."""
-        return len(self._all)
-
-    def begin(self, handshake: Handshake) -> None:
-        """Take in a client that has just been accepted."""
-        if len(self._all) >= MOST:
-            self._fail(next(iter(self._all)), Reason.LIMIT_NODE)
-        self._all[handshake] = None
-        self._reactor.watch(handshake.sock.fileno(), handshake, STREAM_EDGES)
-        if not self._is_looking:
-            self._is_looking = True
-            self._reactor.loop.call_later(LOOK_EVERY, self._look)
 
     def wait(self, handshake: Handshake) -> None:
         """Let this one go on when it is its turn."""
@@ -257,17 +233,12 @@ class Handshakes:
             self._is_serving = True
             self._reactor.again(self._serve)
 
-    def forget(self, listener: TcpListener) -> None:
-        """A listener closes: end its handshakes."""
-        for handshake in [one for one in self._all if one.listener is listener]:
-            self._fail(handshake, Reason.SERVICE_DELETED)
-
     def _serve(self) -> None:
         self._is_serving = False
         for _ in range(min(AT_ONCE, len(self._line))):
             handshake = self._line.popleft()
             handshake.is_waiting = False
-            if handshake in self._all:
+            if handshake in self._newcomers:
                 self._go_on(handshake)
         if self._line:
             self._is_serving = True
@@ -281,11 +252,11 @@ class Handshakes:
         try:
             done = door is not None and door.go_on(handshake)
         except OSError:  # ssl.SSLError is one; OpenSSL has sent its alert
-            self._refuse(handshake)
+            self._newcomers.refuse(handshake, Reason.TLS_HANDSHAKE_FAILED)
             return
         if done:
-            del self._all[handshake]
-            listener.shaken(handshake)
+            self._newcomers.let_go(handshake)
+            listener.heard(handshake)
 
     def _speaks_tls(self, handshake: Handshake) -> bool:
         """Look at the first byte. Who speaks plain HTTP to an HTTPS port is told where to go."""
@@ -302,33 +273,5 @@ class Handshakes:
             handshake.sock.send(redirect_to_https(handshake.sock.recv(RECORD), handshake.listener.port))
         except OSError:
             pass
-        self._refuse(handshake)
+        self._newcomers.refuse(handshake, Reason.TLS_HANDSHAKE_FAILED)
         return False
-
-    def _refuse(self, handshake: Handshake) -> None:
-        """It failed: leave the client time to read what it was told."""
-        del self._all[handshake]
-        listener = handshake.listener
-        listener.lost(Reason.TLS_HANDSHAKE_FAILED, PER_TCP_SESSION - PER_LINGERING)
-        self._reactor.ignore(handshake.sock.fileno())
-        try:
-            handshake.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # it has gone already
-        discard_until_end(self._reactor, listener.plane.descriptors, handshake.sock)
-
-    def _fail(self, handshake: Handshake, reason: Reason) -> None:
-        del self._all[handshake]
-        handshake.listener.lost(reason, PER_TCP_SESSION)
-        self._reactor.discard(handshake.sock.detach())
-
-    def _look(self) -> None:
-        self._is_looking = False
-        now = time.monotonic()
-        for handshake in list(self._all):
-            if handshake.due > now:
-                break
-            self._fail(handshake, Reason.TLS_HANDSHAKE_FAILED)
-        if self._all:
-            self._is_looking = True
-            self._reactor.loop.call_later(LOOK_EVERY, self._look)

@@ -378,7 +378,7 @@ def test_a_client_without_the_certificate_that_is_asked_for_is_refused(
 def test_D05_who_does_not_finish_its_handshake_is_closed_at_the_deadline(
     plane: RunningPlane, cert: Issued, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harbor.dataplane.tls.HANDSHAKE_TIMEOUT", 0.3)
+    monkeypatch.setattr("harbor.dataplane.newcomers.PATIENCE", 0.3)
     port = open_echo(plane, terms(cert))
     client = plane.client(port)
     client.sendall(said)
@@ -390,7 +390,7 @@ def test_D05_who_does_not_finish_its_handshake_is_closed_at_the_deadline(
 def test_D05_a_byte_now_and_then_does_not_extend_the_deadline(
     plane: RunningPlane, cert: Issued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harbor.dataplane.tls.HANDSHAKE_TIMEOUT", 0.5)
+    monkeypatch.setattr("harbor.dataplane.newcomers.PATIENCE", 0.5)
     port = open_echo(plane, terms(cert))
     client = plane.client(port)
     client.settimeout(0.05)
@@ -412,7 +412,7 @@ def test_D05_a_byte_now_and_then_does_not_extend_the_deadline(
 def test_J02_when_too_many_shake_hands_the_oldest_gives_way(
     plane: RunningPlane, cert: Issued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harbor.dataplane.tls.MOST", 20)
+    monkeypatch.setattr("harbor.dataplane.newcomers.MOST", 20)
     port = open_echo(plane, terms(cert))
     idle = [plane.client(port) for _ in range(60)]
     eventually(lambda: plane.closed(port).get(Reason.LIMIT_NODE) == 40)
@@ -426,7 +426,7 @@ def test_D18_a_flood_of_handshakes_leaves_plain_forwarding_its_turns(plane: Runn
     """Two hundred hellos are answered two at a time, and between them the reactor asks who else has news."""
     tls_port = open_echo(plane, terms(cert))
     clients = [plane.client(tls_port) for _ in range(200)]
-    eventually(lambda: len(plane.plane.handshakes) == 200)
+    eventually(lambda: len(plane.plane.newcomers) == 200)
     hello, before = _client_hello(), plane.plane.reactor.polls
 
     def all_at_once() -> None:
@@ -450,10 +450,10 @@ def test_a_port_that_closes_ends_its_handshakes(plane: RunningPlane, cert: Issue
     port = open_echo(plane, terms(cert))
     client = plane.client(port)
     client.sendall(b"\x16")
-    eventually(lambda: len(plane.plane.handshakes) == 1)
+    eventually(lambda: len(plane.plane.newcomers) == 1)
     plane.close_port(port)
     assert ends(client) in ("end", "reset")
-    assert len(plane.plane.handshakes) == 0
+    assert len(plane.plane.newcomers) == 0
 
 
 def test_an_idle_session_is_cut_as_any_other(plane: RunningPlane, cert: Issued) -> None:

@@ -308,7 +308,7 @@ class RunningPlane:
             "ready": len(reactor._ready),
             "discarded": len(reactor._discarded),
             "dialling": len(plane.dialling),
-            "handshakes": len(plane.handshakes),
+            "newcomers": len(plane.newcomers),
             "descriptors": plane.descriptors.used,
             "sessions": plane.session_count(),
             "active": sum(slot.active for slot in self._slots.values()),
