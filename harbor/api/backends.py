@@ -35,7 +35,14 @@ async def put_backend(
 ) -> Response:
     """Register a backend, or renew its lease: the same request does both."""
     view, created = await node.put_backend(
-        service, backend, host=body.host, port=body.port, ttl=body.ttl, instance=body.instance, actor=actor
+        service,
+        backend,
+        host=body.host,
+        port=body.port,
+        ttl=body.ttl,
+        instance=body.instance,
+        weight=body.weight,
+        actor=actor,
     )
     return JSONResponse(backend_json(view), status_code=201 if created else 200)
 

@@ -28,6 +28,7 @@ class BackendReply(Reply):
     ttl: float | None = None
     expires_in: float | None = Field(None, description="seconds")
     instance: str | None = None
+    weight: int | None = Field(None, description="its share of new TCP sessions; absent: 1")
     last_failure: str | None = None
 
 

@@ -33,6 +33,7 @@ from harbor.errors import HarborError
 from harbor.model import Exposure, Protocol, ServiceWish, Tls
 from harbor.model.kinds import Setting, Wrong
 from harbor.model.policy import FIELDS
+from harbor.model.service import MOST_WEIGHT
 from harbor.model.tls import MOST_ALPN
 from harbor.policy.naming import NAME, PLANS
 
@@ -140,12 +141,6 @@ ServiceBody = create_model("ServiceBody", __base__=_ServiceHead, **POLICY)
 ServicePatch = create_model("ServicePatch", __base__=_ServiceChange, **POLICY)
 
 
-def _only_one(value: Any) -> Any:
-    if value is None or (value == 1 and not isinstance(value, bool)):
-        return value
-    raise PydanticCustomError("policy_invalid", "weights are not supported yet; leave it out, or send 1")
-
-
 class BackendBody(Strict):
     """One app instance that asks for traffic, or renews its lease."""
 
@@ -155,7 +150,9 @@ class BackendBody(Strict):
         None, description="seconds until the lease ends unless renewed; without it the backend stays until removed"
     )
     instance: StrictStr | None = Field(None, max_length=253, description="what the app calls this instance")
-    weight: Annotated[Any, BeforeValidator(_only_one), WithJsonSchema({"const": 1})] = None
+    weight: Annotated[StrictInt, Field(ge=1, le=MOST_WEIGHT)] | None = Field(
+        None, description="its share of new TCP sessions, beside those of the others; 1 unless it has another already"
+    )
 
 
 class BindingBody(Strict):

@@ -20,6 +20,7 @@ from harbor.cli.output import address, duration, print_json, print_table, say
 @click.option("--ttl", type=float, metavar="SECONDS", help="Register for so long; registering again renews it.")
 @click.option("--id", "backend", metavar="ID", help="Its id (default: HOST-PORT).")
 @click.option("--instance", metavar="TEXT", help="What the app calls this instance.")
+@click.option("--weight", type=int, metavar="N", help="Its share of new TCP sessions beside the others': 1 to 256.")
 @json_option
 @config_option
 def register(
@@ -28,6 +29,7 @@ def register(
     ttl: float | None,
     backend: str | None,
     instance: str | None,
+    weight: int | None,
     as_json: bool,
     config: Path | None,
 ) -> None:
@@ -40,9 +42,10 @@ def register(
       harbor register my-port 10.0.0.5:8080
       harbor register my-port 10.0.0.5:8080 --ttl 30 --id web-1
       harbor register my-port [fd00::5]:8080
+      harbor register my-port 10.0.0.6:8080 --weight 3
     """
     host, port = host_and_port(where)
-    body = {"host": host, "port": port, "ttl": ttl, "instance": instance}
+    body = {"host": host, "port": port, "ttl": ttl, "instance": instance, "weight": weight}
     body = {member: value for member, value in body.items() if value is not None}
     path = _path(name, default_id(host, port) if backend is None else backend)
     reply = send(config, "PUT", path, body, tries=2)
@@ -108,7 +111,7 @@ def backends(name: str, as_json: bool, config: Path | None) -> None:
     if as_json:
         print_json(found)
         return
-    headings = ("id", "address", "state", "for", "sessions", "lease", "instance", "last failure")
+    headings = ("id", "address", "state", "for", "weight", "sessions", "lease", "instance", "last failure")
     print_table(
         headings, [_row(backend) for backend in found], f"no backends; harbor register {name} HOST:PORT adds one"
     )
@@ -141,6 +144,7 @@ def _row(backend: dict[str, Any]) -> tuple[object, ...]:
         address(backend["host"], backend["port"]),
         backend["state"],
         duration(time.time() - backend["since"]),
+        backend.get("weight", 1),
         backend["active"],
         lease,
         backend.get("instance", "-"),

@@ -85,11 +85,13 @@ class Dial(Watcher):
         session = self.session
         listener = session.listener
         while session.dial is self:  # whoever is told of a failure may end the session
-            left = self.deadline - time.monotonic()
+            now = time.monotonic()
+            left = self.deadline - now
             if left <= 0:
                 session.unreachable(self.outcome or Reason.CONNECT_TIMEOUT)
                 return
-            slot = listener.rotation.pick(listener.policy.max_sessions_per_backend, self.tried)
+            limit = listener.policy.max_sessions_per_backend
+            slot = listener.rotation.pick(limit, self.tried, now, session.client_address[0])
             if slot is None:
                 session.unreachable(self.outcome or listener.why_nobody())
                 return

@@ -80,7 +80,7 @@ class OpenPort:
         for route in routes:
             key = (route.backend_id, route.address)
             slot = self.slots[key] = known.pop(key) if key in known else Slot(*key)
-            slot.up = route.up
+            slot.up, slot.weight, slot.since = route.up, float(route.weight), route.since
         self.former = [slot for slot in (*self.former, *known.values()) if slot.active]
         current = list(self.slots.values())
         if self.tcp is not None:
@@ -223,7 +223,7 @@ class DataPlane:
         if port is not None:
             for half in (port.tcp, port.udp):
                 if half is not None:
-                    half.policy = policy
+                    half.follow(policy)
 
     def set_tls(self, service_id: str, terms: TlsTerms) -> None:
         """Show these certificates from the next handshake on; live sessions stay. Unknown services are ignored.

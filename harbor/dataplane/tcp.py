@@ -24,7 +24,7 @@ from harbor.dataplane.tally import Tally
 from harbor.dataplane.tls import Door, Handshake
 from harbor.model import Policy, Reason
 from harbor.policy.http import HttpRelay
-from harbor.policy.rotation import Rotation
+from harbor.policy.rotation import rotation_for
 
 if TYPE_CHECKING:
     from harbor.dataplane.plane import DataPlane
@@ -58,7 +58,7 @@ class TcpListener(Taker):
         self._says_http = is_http
         self.service_id = service_id
         self.policy = policy
-        self.rotation = Rotation()
+        self.rotation = rotation_for(policy.balance, policy.slow_start)
         self.tally = Tally()
         self.sessions: dict[int, TcpSession] = {}
         self._acceptor = acceptor
@@ -68,6 +68,14 @@ class TcpListener(Taker):
     def is_http(self) -> bool:
         """Whether new sessions are read as HTTP."""
         return self._says_http if self.policy.http is None else self.policy.http
+
+    def follow(self, policy: Policy) -> None:
+        """Go by another policy from the next decision on."""
+        former, self.policy = self.policy, policy
+        if (policy.balance, policy.slow_start) != (former.balance, former.slow_start):
+            slots = self.rotation.slots
+            self.rotation = rotation_for(policy.balance, policy.slow_start)
+            self.rotation.replace(slots)
 
     def open(self) -> None:
         """Begin to accept."""

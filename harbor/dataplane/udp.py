@@ -103,6 +103,10 @@ class UdpPort(Watcher):
         self._sweeping = False
         self._at_once = 1
 
+    def follow(self, policy: Policy) -> None:
+        """Go by another policy from the next decision on."""
+        self.policy = policy
+
     def open(self) -> None:
         """Begin to forward."""
         self.reactor.watch(self._sock.fileno(), self, READ)

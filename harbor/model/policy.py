@@ -25,6 +25,14 @@ class Removal(StrEnum):
     KEEP = "keep"  # they live as long as they like
 
 
+class Balance(StrEnum):
+    """Who gets the next TCP session, among the backends that are up."""
+
+    ROUND_ROBIN = "round_robin"  # they take turns
+    LEAST_SESSIONS = "least_sessions"  # who has the fewest, for its weight
+    SOURCE_HASH = "source_hash"  # the same backend for the same client address, as long as it is up
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A complete policy. None means that a policy is off, or as its meaning says."""
@@ -54,6 +62,17 @@ class Policy:
         Whole(0, MOST_SESSIONS),
         "Most sessions of one backend at a time; new ones go to the others. 0: no limit.",
         0,
+    )
+    balance: Balance = setting(
+        Choice(Balance),
+        "Which backend gets the next TCP session: `round_robin` by turns, `least_sessions` who has the fewest for its "
+        "weight, `source_hash` the same one for the same client address. UDP always goes to the first in the queue.",
+        Balance.ROUND_ROBIN,
+    )
+    slow_start: float = setting(
+        Seconds(0, 3600),
+        "Seconds over which a backend that came up is brought to its full share of new TCP sessions. 0: at once.",
+        0.0,
     )
     removal: Removal = setting(
         Choice(Removal),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+MOST_WEIGHT: Final = 256  # of a backend, as HAProxy: the proportion matters, and nobody needs a finer one
 
 
 class Protocol(StrEnum):
@@ -90,13 +92,17 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One app instance as it registered. ``host`` is a numeric address or a DNS name; ``ttl`` in seconds or None."""
+    """One app instance as it registered. ``host`` is a numeric address or a DNS name; ``ttl`` in seconds or None.
+
+    ``weight`` says how much of the new TCP sessions it gets, in proportion to those of the others.
+    """
 
     id: str
     host: str
     port: int
     ttl: float | None = None
     instance: str | None = None
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +118,5 @@ class BackendView:
     ttl: float | None = None
     expires_in: float | None = None
     instance: str | None = None
+    weight: int = 1
     last_failure: str | None = None

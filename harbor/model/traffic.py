@@ -27,11 +27,16 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One backend that may receive traffic, at the address to dial (already admitted), in queue order."""
+    """One backend that may receive traffic, at the address to dial (already admitted), in queue order.
+
+    ``since`` is when it came up or went down, by the monotonic clock.
+    """
 
     backend_id: str
     address: Address
     up: bool = True
+    weight: int = 1
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

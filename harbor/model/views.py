@@ -111,6 +111,7 @@ def backend_json(backend: BackendView) -> dict[str, Any]:
         "ttl": backend.ttl,
         "expires_in": backend.expires_in,
         "instance": backend.instance,
+        "weight": None if backend.weight == 1 else backend.weight,
         "last_failure": backend.last_failure,
     }
     return body | {name: value for name, value in optional.items() if value is not None}

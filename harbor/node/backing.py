@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any, Final
 
 from harbor.dataplane.sockets import is_local
 from harbor.errors import Invalid, NotFound, Refused
 from harbor.model import Address, Backend
+from harbor.model.service import MOST_WEIGHT
 from harbor.node.apps import check_actor
 from harbor.node.names import Names
 from harbor.node.parts import NODE, Parts
@@ -41,15 +43,19 @@ class Backing:
         port: int,
         ttl: float | None,
         instance: str | None,
+        weight: int | None,
         actor: str,
     ) -> bool:
-        """Register a backend or renew its lease; returns whether it is new."""
+        """Register a backend or renew its lease; returns whether it is new. Without ``weight`` it keeps what it has."""
         parts = self._parts
-        backend = _checked(backend_id, host, port, ttl, instance)
+        backend = _checked(backend_id, host, port, ttl, instance, weight)
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id):
             check_actor(parts, actor, known.id)
             service = parts.registry.find(known.id)
+            before = parts.registry.known(service.id, backend.id)
+            if weight is None and before is not None:
+                backend = replace(backend, weight=before.weight)
             row = parts.registry.plan(service.id, backend)
             address = position = None
             if row is not None:
@@ -222,7 +228,9 @@ class Backing:
         return address
 
 
-def _checked(backend_id: str, host: str, port: int, ttl: float | None, instance: str | None) -> Backend:
+def _checked(
+    backend_id: str, host: str, port: int, ttl: float | None, instance: str | None, weight: int | None
+) -> Backend:
     check_name(backend_id, "backend id")
     if isinstance(port, bool) or not 1 <= port <= 65_535:
         raise Invalid(f"port {shown(port)} is not a port; use a number from 1 to 65535", code="port_invalid")
@@ -236,8 +244,10 @@ def _checked(backend_id: str, host: str, port: int, ttl: float | None, instance:
             f"instance {shown(instance)} is not valid; use up to {LONGEST_INSTANCE} printable characters",
             code="instance_invalid",
         )
+    if weight is not None and not 1 <= weight <= MOST_WEIGHT:
+        raise Invalid(f"weight {shown(weight)} is not one; use 1 to {MOST_WEIGHT}", code="weight_invalid")
     parse_host(host)
-    return Backend(backend_id, host, port, ttl, instance)
+    return Backend(backend_id, host, port, ttl, instance, weight or 1)
 
 
 def _no_backend(service: str, backend_id: str) -> NotFound:

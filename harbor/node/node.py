@@ -323,14 +323,17 @@ class Node:
         port: int,
         ttl: float | None = None,
         instance: str | None = None,
+        weight: int | None = None,
         actor: str,
     ) -> tuple[BackendView, bool]:
         """Register a backend, or renew its lease; returns it, and whether it is new.
 
-        Errors: ``name_invalid``, ``host_invalid``, ``port_invalid``, ``ttl_invalid``, ``backend_not_allowed``,
-        ``backend_is_api``, ``backend_is_harbor``, ``service_not_found``, ``store_failed``.
+        Errors: ``name_invalid``, ``host_invalid``, ``port_invalid``, ``ttl_invalid``, ``weight_invalid``,
+        ``backend_not_allowed``, ``backend_is_api``, ``backend_is_harbor``, ``service_not_found``, ``store_failed``.
         """
-        change = self._backing.put(ref, backend_id, host=host, port=port, ttl=ttl, instance=instance, actor=actor)
+        change = self._backing.put(
+            ref, backend_id, host=host, port=port, ttl=ttl, instance=instance, weight=weight, actor=actor
+        )
         created = await self._parts.to_the_end(change)
         return self._views.backend(ref, backend_id), created
 

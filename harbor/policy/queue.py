@@ -88,6 +88,7 @@ class Entry:
             ttl=self.backend.ttl,
             expires_in=None if self.expires is None else max(0.0, self.expires - now),
             instance=self.backend.instance,
+            weight=self.backend.weight,
             last_failure=self.last_failure,
         )
 
@@ -130,7 +131,7 @@ class Queue:
         """Work out routes and primary anew and say what is different."""
         effects: list[Effect] = []
         routes = tuple(
-            Route(entry.backend.id, entry.address, up=entry.state is State.UP)
+            Route(entry.backend.id, entry.address, entry.state is State.UP, entry.backend.weight, entry.since)
             for entry in self.entries.values()
             if entry.state in ROUTED and entry.address is not None
         )

@@ -97,6 +97,7 @@ MIGRATIONS: Final[tuple[Step, ...]] = (
         ) WITHOUT ROWID
         """,
     ),
+    ("ALTER TABLE backends ADD COLUMN weight INTEGER NOT NULL DEFAULT 1",),
 )
 
 

@@ -50,8 +50,8 @@ _SAVE_SERVICE: Final = """
         tls_rules = excluded.tls_rules
 """
 _SAVE_BACKEND: Final = """
-    INSERT OR REPLACE INTO backends (service_id, id, position, host, port, ttl, instance, draining)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT OR REPLACE INTO backends (service_id, id, position, host, port, ttl, instance, draining, weight)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _SAVE_BINDING: Final = """
     INSERT INTO bindings (id, service_id, app, created, token_digest, origin) VALUES (?, ?, ?, ?, ?, ?)
@@ -80,7 +80,7 @@ def statements(change: Change) -> list[Statement]:
                 ("DELETE FROM certificates WHERE owner = ?", (service_id,)),
             ]
         case SaveBackend(service_id, position, backend, draining):
-            row = (backend.host, backend.port, backend.ttl, backend.instance, int(draining))
+            row = (backend.host, backend.port, backend.ttl, backend.instance, int(draining), backend.weight)
             return [(_SAVE_BACKEND, (service_id, backend.id, position, *row))]
         case RemoveBackend(service_id, backend_id):
             return [("DELETE FROM backends WHERE service_id = ? AND id = ?", (service_id, backend_id))]
@@ -203,6 +203,7 @@ def _saved_backend(row: sqlite3.Row) -> SaveBackend:
         port=_typed(row, "port", int),
         ttl=_optional(row, "ttl", float),
         instance=_optional(row, "instance", str),
+        weight=_typed(row, "weight", int),
     )
     draining = bool(_typed(row, "draining", int))
     return SaveBackend(_typed(row, "service_id", str), _typed(row, "position", int), backend, draining)

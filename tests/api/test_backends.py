@@ -58,7 +58,8 @@ async def test_a_removed_backend_is_gone(api: Api, service: str) -> None:
         ({"ttl": "30"}, "ttl"),
         ({"ttl": True}, "ttl"),
         ({"instance": 1}, "instance"),
-        ({"weight": 2}, "weight"),
+        ({"weight": 0}, "weight"),
+        ({"weight": 257}, "weight"),
         ({"weight": True}, "weight"),
         ({"weight": "1"}, "weight"),
         ({"hots": "x"}, "hots"),
@@ -70,11 +71,10 @@ async def test_a_wrong_member_is_named(api: Api, service: str, change: dict[str,
     assert [error["field"] for error in answer.body["errors"]] == [field]
 
 
-async def test_a_weight_of_one_says_nothing_new(api: Api, service: str) -> None:
-    body = {"host": "127.0.0.1", "port": 8080, "weight": 1}
-    assert (await api.tcp("PUT", f"{service}/one", body)).status == 201
-    refused = await api.tcp("PUT", f"{service}/one", body | {"weight": 3})
-    assert "not supported yet" in refused.body["detail"]
+async def test_a_weight_is_shown_unless_it_is_one(api: Api, service: str) -> None:
+    body = {"host": "127.0.0.1", "port": 8080}
+    assert "weight" not in (await api.tcp("PUT", f"{service}/one", body | {"weight": 1})).body
+    assert (await api.tcp("PUT", f"{service}/two", body | {"weight": 3})).body["weight"] == 3
 
 
 async def test_the_refusal_of_the_node_reaches_the_client(api: Api, service: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -70,6 +71,7 @@ def test_what_cannot_be_a_backend_is_refused_and_changes_nothing(node: RunningNo
     assert code_of(node, "web", "b", ("127.0.0.1", 80), ttl=0) == "ttl_invalid"
     assert code_of(node, "web", "b", ("127.0.0.1", 80), ttl=float("nan")) == "ttl_invalid"
     assert code_of(node, "web", "b", ("127.0.0.1", 80), instance="a\nb") == "instance_invalid"
+    assert code_of(node, "web", "b", ("127.0.0.1", 80), weight=0) == "weight_invalid"
     assert code_of(node, "nowhere", "b", ("127.0.0.1", 80)) == "service_not_found"
     assert node.backends("web") == {}
 
@@ -81,6 +83,22 @@ def test_a_backend_that_refuses_is_down_and_the_next_one_serves(node: RunningNod
     assert [node.exchange("web") for _ in range(6)] == [b"alive"] * 6
     assert node.backends("web") == {"dead": "down", "alive": "up"}
     assert "Connection refused" in (node.backend("web", "dead").last_failure or "")
+
+
+def test_a_weight_changes_without_a_new_instance_and_a_heartbeat_keeps_it(
+    node: RunningNode, backend: MakeBackend
+) -> None:
+    node.create("web")
+    first, second = backend("first"), backend("second")
+    node.put("web", "a", first.address, weight=3)
+    node.put("web", "b", second.address)
+    assert Counter(node.exchange("web") for _ in range(8)) == {b"first": 6, b"second": 2}
+    since = node.backend("web", "a").since
+    node.put("web", "a", first.address, ttl=60)
+    assert node.backend("web", "a").weight == 3
+    node.put("web", "b", second.address, weight=3)
+    assert Counter(node.exchange("web") for _ in range(8)) == {b"first": 4, b"second": 4}
+    assert abs(node.backend("web", "a").since - since) < 1
 
 
 # -- Leases -----------------------------------------------------------------------------------------------------------

@@ -374,7 +374,8 @@ async def test_G11_a_migration_that_fails_half_way_changes_nothing(tmp_path: Pat
 
 async def test_G11_a_migration_that_leaves_rows_without_owner_is_undone(tmp_path: Path) -> None:
     await a_state(tmp_path)
-    orphan = "INSERT INTO backends VALUES ('nobody', 'b', 0, '10.0.0.1', 1, NULL, NULL, 0)"
+    orphan = "INSERT INTO backends (service_id, id, position, host, port, draining)"
+    orphan += " VALUES ('nobody', 'b', 0, '10.0.0.1', 1, 0)"
     with pytest.raises(StateUnusable, match="a row of backends names one of services that does not exist"):
         open_database(tmp_path / "harbor.db", (*MIGRATIONS, (orphan,)))
     assert (await read(tmp_path)).backends == ()

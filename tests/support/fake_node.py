@@ -167,13 +167,14 @@ class FakeNode:
         port: int,
         ttl: float | None = None,
         instance: str | None = None,
+        weight: int | None = None,
         actor: str,
     ) -> tuple[BackendView, bool]:
         service = self._registry.find(ref)
         check_name(backend_id, "backend id")
         if not ipaddress.ip_address(host).is_loopback:
             raise Refused(f"{host} is not in backends.allow", code="backend_not_allowed", status=403)
-        backend = Backend(backend_id, host, port, ttl, instance)
+        backend = Backend(backend_id, host, port, ttl, instance, weight or 1)
         done = self._registry.register(service.id, backend, None, Address(host, port), time.monotonic())
         if done.created:
             self.events.add("backend.registered", actor, f"{backend_id} at {host}:{port}", service.name)
