@@ -20,6 +20,7 @@ from typing import Final
 
 # What runs for every session and every message. They call one another directly, so they are compiled together.
 MODULES: Final = (
+    "harbor.policy.age",
     "harbor.policy.flows",
     "harbor.policy.http.chunked",
     "harbor.policy.http.fields",

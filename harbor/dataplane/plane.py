@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from harbor.dataplane.acceptor import Acceptor
 from harbor.dataplane.budget import PER_TCP_SESSION, PER_UDP_FLOW, Descriptors
 from harbor.dataplane.dial import Dial
+from harbor.dataplane.leaving import Leaving
 from harbor.dataplane.newcomers import Newcomers
 from harbor.dataplane.reactor import Reactor
 from harbor.dataplane.session import TcpSession
@@ -252,7 +253,7 @@ class DataPlane:
         if within is None or not leaving:
             return
         if within > 0:
-            self.reactor.loop.call_later(within, port.cut, leaving, Reason.DRAINED)
+            Leaving(self.reactor.loop, port, leaving, within)
         else:
             port.cut(leaving, Reason.BACKEND_REMOVED)
 

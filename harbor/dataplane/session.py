@@ -19,7 +19,8 @@ from harbor.dataplane.newcomers import Newcomer
 from harbor.dataplane.sockets import RESET_ON_CLOSE, plain_address
 from harbor.dataplane.stream import Stream
 from harbor.dataplane.tls import TlsEnd
-from harbor.model import Protocol, Reason, SessionView
+from harbor.model import Policy, Protocol, Reason, SessionView
+from harbor.policy.age import age_limit
 from harbor.policy.http import HttpRelay, refusal_page
 from harbor.policy.rotation import Slot
 
@@ -232,20 +233,28 @@ class TcpSession:
         self.clear = False
         self.inbound = self.outbound = None
 
-    def sweep(self, now: float, idle_timeout: float) -> None:
+    def sweep(self, now: float, policy: Policy) -> None:
         """Look after a session that has grown old: find out if it is idle, and whether its peers still live."""
         if self.backend is None:
             return  # the dial has a deadline of its own
         moved = self.bytes_in + self.bytes_out
         if self.moved_before < 0:
             self.listener.plane.liveness.apply(self.backend)
-        if isinstance(self.inbound, Requests) and self.inbound.is_overdue(now):
+        if policy.max_session_age and now - self.started >= age_limit(policy.max_session_age, self.id):
+            self.abort(Reason.MAX_SESSION_AGE)
+        elif isinstance(self.inbound, Requests) and self.inbound.is_overdue(now):
             self.refuse(408, "The request took too long to come", Reason.BAD_REQUEST)
         elif moved != self.moved_before:
             self.moved_before = moved
             self.moved_at = now
-        elif idle_timeout and now - self.moved_at >= idle_timeout:
+        elif policy.idle_timeout and now - self.moved_at >= policy.idle_timeout:
             self.abort(Reason.IDLE_TIMEOUT)
+        elif (
+            policy.half_close_timeout
+            and now - self.moved_at >= policy.half_close_timeout
+            and self._state() == "half_closed"
+        ):
+            self.abort(Reason.HALF_CLOSE_TIMEOUT)
 
     @property
     def bytes_in(self) -> int:

@@ -147,20 +147,22 @@ class TcpListener(Taker):
 
     def _sweep_later(self) -> None:
         self._sweeping = True
-        idle_timeout = self.policy.idle_timeout
-        self.reactor.loop.call_later(min(SWEEP, idle_timeout / 4 or SWEEP), self._sweep)
+        policy = self.policy
+        limits = (4 * SWEEP, policy.idle_timeout, policy.half_close_timeout, policy.max_session_age)
+        self.reactor.loop.call_later(min(limit / 4 for limit in limits if limit), self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = False
         now = time.monotonic()
-        idle_timeout = self.policy.idle_timeout
+        policy = self.policy
+        all_of_them = bool(policy.idle_timeout or policy.half_close_timeout or policy.max_session_age)
         for session in list(self.sessions.values()):
             if (
-                idle_timeout
+                all_of_them
                 or session.http is not None
                 or (session.moved_before < 0 and now - session.started >= GROWN_UP)
             ):
-                session.sweep(now, idle_timeout)
+                session.sweep(now, policy)
         if self.sessions:
             self._sweep_later()
 

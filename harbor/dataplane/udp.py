@@ -23,6 +23,7 @@ from harbor.dataplane.reactor import READ, Reactor, Watcher
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, IP_PKTINFO, family_of, kernel_drops, plain_address
 from harbor.dataplane.tally import Tally
 from harbor.model import Drop, Policy, Protocol, Reason, SessionView
+from harbor.policy.age import age_limit
 from harbor.policy.flows import Flow, Flows
 from harbor.policy.rotation import Slot
 
@@ -275,12 +276,19 @@ class UdpPort(Watcher):
 
     def _sweep_later(self) -> None:
         self._sweeping = True
-        self.reactor.loop.call_later(min(SWEEP, self.policy.udp_timeout / 4), self._sweep)
+        policy = self.policy
+        shortest = min(policy.udp_timeout, policy.max_session_age or policy.udp_timeout)
+        self.reactor.loop.call_later(min(SWEEP, shortest / 4), self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = False
-        for flow in self.flows.sweep(time.monotonic(), self.policy.udp_timeout):
+        policy, now = self.policy, time.monotonic()
+        for flow in self.flows.sweep(now, policy.udp_timeout):
             self.end(flow, Reason.IDLE_TIMEOUT)
+        if policy.max_session_age:
+            for flow in self.flows:
+                if now - flow.started >= age_limit(policy.max_session_age, flow.id):
+                    self.end(flow, Reason.MAX_SESSION_AGE)
         if len(self.flows):
             self._sweep_later()
 

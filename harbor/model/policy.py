@@ -47,6 +47,17 @@ class Policy:
         "Seconds without a byte after which a TCP session is closed. 0: never; keepalive finds peers that are gone.",
         0.0,
     )
+    half_close_timeout: float = setting(
+        Seconds(0, 31_536_000),
+        "Seconds without a byte after which a TCP session is closed of which one side has ended. 0: as any other.",
+        0.0,
+    )
+    max_session_age: float = setting(
+        Seconds(0, 31_536_000),
+        "Seconds after which a session is ended whatever it does, or up to a tenth of them earlier, so that sessions "
+        "which began together do not end together. 0: never.",
+        0.0,
+    )
     udp_timeout: float = setting(
         Seconds(0.1, 86_400), "Seconds without a datagram after which a UDP flow is forgotten.", 60.0
     )

@@ -23,6 +23,8 @@ class Reason(StrEnum):
     BAD_REQUEST = "bad_request"  # the client's HTTP was malformed, ambiguous or too slow
     BAD_RESPONSE = "bad_response"  # the backend's HTTP was malformed
     IDLE_TIMEOUT = "idle_timeout"  # nothing moved for idle_timeout (TCP) or udp_timeout (UDP)
+    HALF_CLOSE_TIMEOUT = "half_close_timeout"  # one side had ended, and nothing moved for half_close_timeout
+    MAX_SESSION_AGE = "max_session_age"  # it was as old as max_session_age lets sessions become
     LIMIT_SERVICE = "limit_service"  # max_sessions of the service reached
     LIMIT_BACKEND = "limit_backend"  # max_sessions_per_backend reached on every backend
     LIMIT_NODE = "limit_node"  # the node's descriptor budget is used up

@@ -144,6 +144,25 @@ def test_B05_a_released_backend_loses_its_sessions(plane: RunningPlane, within: 
     assert receive_exactly(kept[1], 11) == b"undisturbed"
 
 
+def test_B05_sessions_of_a_backend_that_leaves_end_one_after_the_other(
+    plane: RunningPlane,
+) -> None:
+    backend = plane.listening()
+    port = plane.open()
+    plane.routes(port, [Route("leaves", address_of(backend))])
+    pairs = [plane.session(port, backend) for _ in range(20)]
+    plane.await_open(port, 20)
+    ids = [session.id for session in plane.sessions()]
+    plane.routes(port, [])
+    plane.release(port, "leaves", 1.5)
+    eventually(lambda: 0 < plane.counters(port).active < 20)
+    left = [session.id for session in plane.sessions()]
+    assert left == ids[-len(left) :]
+    pairs[-1][0].sendall(b"undisturbed")
+    assert receive_exactly(pairs[-1][1], 11) == b"undisturbed"
+    plane.await_end(port, Reason.DRAINED, 20)
+
+
 def test_B05_a_backend_that_comes_back_keeps_its_new_sessions(plane: RunningPlane) -> None:
     backend = plane.listening()
     port = plane.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import pytest
@@ -153,3 +154,52 @@ def _keeps_alive(sock: socket.SocketType) -> bool:
 
 def _options(sock: socket.SocketType) -> dict[str, int]:
     return {name: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS}
+
+
+@pytest.mark.parametrize("first", ["client", "backend"])
+def test_a_session_of_which_one_side_has_ended_is_cut_sooner(plane: RunningPlane, first: str) -> None:
+    backend = plane.listening()
+    port = plane.open(half_close_timeout=0.2)
+    plane.backends(port, [address_of(backend)])
+    whole = plane.session(port, backend)
+    near, far = plane.session(port, backend)
+    (near if first == "client" else far).shutdown(socket.SHUT_WR)
+    assert ends(far if first == "client" else near) == "end"
+    plane.await_end(port, Reason.HALF_CLOSE_TIMEOUT)
+    whole[0].sendall(b"undisturbed")
+    assert receive_exactly(whole[1], 11) == b"undisturbed"
+
+
+def test_a_half_closed_session_that_moves_goes_on(plane: RunningPlane) -> None:
+    backend = plane.listening()
+    port = plane.open(half_close_timeout=0.4)
+    plane.backends(port, [address_of(backend)])
+    near, far = plane.session(port, backend)
+    near.shutdown(socket.SHUT_WR)
+    for _ in range(2):  # as long as it takes two others to be cut, one after the other
+        _, other = plane.session(port, backend)
+        other.shutdown(socket.SHUT_WR)
+        while plane.counters(port).active > 1:
+            far.sendall(b".")
+            assert receive_exactly(near, 1) == b"."
+    assert plane.closed(port) == {Reason.HALF_CLOSE_TIMEOUT: 2}
+
+
+def test_a_session_that_never_rests_ends_at_its_age(plane: RunningPlane) -> None:
+    port, near, far = plane.pair(max_session_age=0.3)
+    while not plane.closed(port):
+        with contextlib.suppress(OSError):
+            near.sendall(b".")
+            far.recv(1)
+    plane.await_end(port, Reason.MAX_SESSION_AGE)
+
+
+def test_a_flow_ends_at_its_age_and_begins_anew(plane: RunningPlane) -> None:
+    backend, client = plane.datagrams(), plane.datagrams()
+    port = plane.open("udp", max_session_age=0.3)
+    plane.backends(port, [address_of(backend)])
+    sources = set()
+    while len(sources) < 2:
+        client.sendto(b"x", ("127.0.0.1", port))
+        sources.add(backend.recvfrom(10)[1])
+    assert plane.closed(port) == {Reason.MAX_SESSION_AGE: 1}
