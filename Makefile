@@ -57,7 +57,7 @@ pages: $(STAMP)  ## the pages and schema that are generated from the code
 bench: bench-setup  ## every row beside every peer, three rounds: over an hour; BENCH="--rows connect --rounds 5" for less
 	$(BIN)/python -m benchmarks $(BENCH)
 
-bench-quick: bench-setup  ## one of each kind, one round: under two minutes
+bench-quick: bench-setup  ## one of most kinds, one round: under two minutes
 	$(BIN)/python -m benchmarks --quick $(BENCH)
 
 bench-setup: compiled  ## the load generator (needs gcc), and the peers as far as they can be installed

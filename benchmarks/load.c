@@ -1,7 +1,9 @@
 /*
- * load: backends and traffic for the benchmarks.  One process, one thread, one epoll, nothing but libc.
+ * load: backends and traffic for the benchmarks.  One process, one thread, one epoll, nothing but libc; and OpenSSL
+ * in a second program of the same source, load-tls (load_tls.c), for --tls.
  *
- *   load serve   --host H --echo P --source P --sink P --udp P   backends; 0 lets the kernel choose, JSON tells the ports
+ *   load serve   --host H --echo P --source P --sink P --web P --udp P
+ *                                                                backends; 0 lets the kernel choose, JSON tells the ports
  *   load pingpong --port P --connections N [--size B] [--rate R] echo over held connections; with a rate: an open loop
  *   load connect  --port P --connections C [--rate R] [--reset]  connect, one exchange, close, C at a time
  *   load bulk     --port P --connections N [--up]                as many bytes as pass
@@ -9,6 +11,9 @@
  *   load udp      --port P --connections N                       echo over N flows, one datagram under way in each
  *   load oneway   --port P --sink P --rate R --connections N     datagrams at a steady rate, counted at the other end
  *   load run --cpu N -- PROGRAM ...                              a program on one core that ends with its parent
+ *
+ * pingpong, connect, bulk and idle: --tls speaks TLS to the proxy, --resume with the ticket of the connection before;
+ * --http exchanges a request and its response instead of bytes and their echo.
  *
  * Every client prints {"ready": ...} once its connections stand, and one JSON object with its result.  With --wait it
  * begins only when a line comes on stdin, and closes its connections only when stdin ends; so whoever measures the
@@ -35,6 +40,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "load_tls.h"
+
 #define SECOND 1000000000ull
 #define MILLISECOND 1000000ull
 #define EVENTS 512
@@ -46,10 +53,10 @@
 
 static struct {
     const char *host;
-    int port, echo, source, sink, udp, connections, size, cpu, sources;
+    int port, echo, source, sink, web, udp, connections, size, cpu, sources;
     double seconds, rate, setup;
-    bool reset, up, wait;
-} o = {.host = "127.0.0.1", .echo = -1, .source = -1, .sink = -1, .udp = -1, .connections = 1, .size = 128,
+    bool reset, up, wait, http, tls, resume;
+} o = {.host = "127.0.0.1", .echo = -1, .source = -1, .sink = -1, .web = -1, .udp = -1, .connections = 1, .size = 128,
        .cpu = -1, .sources = 1, .seconds = 3, .setup = 30};
 
 static char buffer[1 << 20];
@@ -258,9 +265,9 @@ static void reset_on_close(int fd)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &now_and_rudely, sizeof now_and_rudely);
 }
 
-/* ---- serve: echo, source, sink, UDP echo ------------------------------------------------------------------------ */
+/* ---- serve: echo, source, sink, HTTP, UDP echo ------------------------------------------------------------------- */
 
-enum role { NOTHING, LISTEN_ECHO, LISTEN_SOURCE, LISTEN_SINK, UDP_ECHO, ECHO, SOURCE, SINK, STDIN };
+enum role { NOTHING, LISTEN_ECHO, LISTEN_SOURCE, LISTEN_SINK, LISTEN_WEB, UDP_ECHO, ECHO, SOURCE, SINK, WEB, STDIN };
 
 static int bound(int type, int port, const char *name)
 {
@@ -299,6 +306,26 @@ static void echo_datagrams(int fd)
             k = 1; /* this one's socket is gone or full: the client counts it as lost */
 }
 
+#define DOTS "................................"
+static const char RESPONSE[] = "HTTP/1.1 200 OK\r\nServer: load\r\nDate: Sat, 31 Jan 2026 12:00:00 GMT\r\n"
+                               "Content-Type: text/plain\r\nContent-Length: 128\r\nCache-Control: max-age=60\r\n\r\n"
+                               DOTS DOTS DOTS DOTS;
+
+/* A response for each end of a head; requests here have no body. */
+static bool answer_requests(int fd, ssize_t n)
+{
+    static uint8_t seen[1 << 20]; /* characters of "\r\n\r\n" that each connection has sent last */
+    for (ssize_t i = 0; i < n; i++) {
+        seen[fd] = buffer[i] == "\r\n\r\n"[seen[fd]] ? seen[fd] + 1 : buffer[i] == '\r';
+        if (seen[fd] == 4) {
+            seen[fd] = 0;
+            if (send(fd, RESPONSE, sizeof RESPONSE - 1, MSG_NOSIGNAL) != sizeof RESPONSE - 1)
+                return false;
+        }
+    }
+    return true;
+}
+
 static bool serve_connection(int fd, enum role role)
 {
     ssize_t n;
@@ -307,6 +334,8 @@ static bool serve_connection(int fd, enum role role)
     n = recv(fd, buffer, CHUNK, 0);
     if (n < 0)
         return errno == EAGAIN;
+    if (role == WEB)
+        return n > 0 && answer_requests(fd, n);
     if (role == ECHO && n > 0 && send(fd, buffer, n, MSG_NOSIGNAL) != n) {
         fprintf(stderr, "load serve: echo is for short messages; this client does not read them\n");
         return false;
@@ -320,9 +349,10 @@ static void serve(void)
     static enum role roles[1 << 20];
     struct { int port, type; enum role role; const char *name; } wanted[] = {
         {o.echo, SOCK_STREAM, LISTEN_ECHO, "echo"}, {o.source, SOCK_STREAM, LISTEN_SOURCE, "source"},
-        {o.sink, SOCK_STREAM, LISTEN_SINK, "sink"}, {o.udp, SOCK_DGRAM, UDP_ECHO, "udp"}};
+        {o.sink, SOCK_STREAM, LISTEN_SINK, "sink"}, {o.web, SOCK_STREAM, LISTEN_WEB, "web"},
+        {o.udp, SOCK_DGRAM, UDP_ECHO, "udp"}};
     printf("{");
-    for (int i = 0; i < 4; i++)
+    for (unsigned i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (wanted[i].port >= 0) {
             int fd = bound(wanted[i].type, wanted[i].port, wanted[i].name);
             roles[fd] = wanted[i].role;
@@ -343,7 +373,7 @@ static void serve(void)
                 exit(0);
             if (role == UDP_ECHO)
                 echo_datagrams(fd);
-            else if (role == LISTEN_ECHO || role == LISTEN_SOURCE || role == LISTEN_SINK)
+            else if (role >= LISTEN_ECHO && role <= LISTEN_WEB)
                 for (int k = 0; k < 64 && (client = accept4(fd, NULL, NULL, SOCK_NONBLOCK)) >= 0; k++) {
                     roles[client] = role - LISTEN_ECHO + ECHO;
                     watch(client, role == LISTEN_SOURCE ? EPOLLOUT : EPOLLIN, client);
@@ -358,11 +388,108 @@ static void serve(void)
 
 struct connection {
     int fd;
-    int got;          /* bytes of the answer so far */
+    struct tls *tls;  /* NULL without --tls */
+    bool shaken;      /* hands, with --tls */
+    int got, want;    /* bytes of the answer so far and in all; 0 while a response has not said how many */
     bool busy;        /* an answer is due */
     uint64_t since;   /* when the operation began, or should have */
     uint64_t turns;   /* operations begun: the schedule of an open loop */
 };
+
+static uint64_t resumed; /* TLS sessions */
+
+static bool start(struct connection *c, uint32_t index)
+{
+    c->got = 0;
+    c->busy = c->shaken = false;
+    c->fd = dial();
+    c->tls = o.tls && c->fd >= 0 ? tls_begin(c->fd, o.resume ? (int)index : NO_TICKET) : NULL;
+    return c->fd >= 0;
+}
+
+static void end_connection(struct connection *c)
+{
+    if (c->tls)
+        tls_end(c->tls, !o.reset);
+    if (o.reset)
+        reset_on_close(c->fd);
+    close(c->fd);
+    c->fd = -1;
+    c->tls = NULL;
+}
+
+static ssize_t put(struct connection *c, const void *data, size_t size)
+{
+    return c->tls ? tls_send(c->tls, data, size) : send(c->fd, data, size, MSG_NOSIGNAL);
+}
+
+static ssize_t take(struct connection *c, void *into, size_t size)
+{
+    return c->tls ? tls_recv(c->tls, into, size) : recv(c->fd, into, size, 0);
+}
+
+/* Go on with the handshake; whether it is done. If not, errno says why. */
+static bool shake(struct connection *c)
+{
+    if (!c->tls || c->shaken)
+        return true;
+    c->shaken = tls_handshake(c->tls);
+    resumed += c->shaken && tls_resumed(c->tls);
+    return c->shaken;
+}
+
+/* Ask for an answer. Errors: false, and errno; EAGAIN if the connection does not stand yet. */
+static bool say(struct connection *c)
+{
+    static uint64_t number;
+    static char request[1024];
+    const void *data = buffer;
+    ssize_t size = o.size;
+    if (o.http) { /* what a browser sends, each time for another path */
+        data = request;
+        size = snprintf(request, sizeof request,
+                        "GET /orders/%llu?page=2 HTTP/1.1\r\nHost: bench.example:%d\r\n"
+                        "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n"
+                        "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n"
+                        "Accept-Language: en-GB,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\n"
+                        "Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n"
+                        "Sec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\n\r\n",
+                        (unsigned long long)number++, o.port);
+    }
+    c->got = 0;
+    c->want = o.http ? 0 : o.size;
+    return put(c, data, size) == size;
+}
+
+/* How long the response in `buffer` is with its head, as far as it says; 0 if that is not what this program can read. */
+static int length_of_response(ssize_t n)
+{
+    buffer[n] = 0;
+    const char *end = strstr(buffer, "\r\n\r\n"), *length = strcasestr(buffer, "\r\nContent-Length: ");
+    if (strncmp(buffer, "HTTP/1.1 200", 12) || !end || !length || length > end)
+        return 0;
+    return end + 4 - buffer + atoi(length + 18);
+}
+
+/* Read an answer: 1 if it is whole, 0 if more has to come, -1 if nothing will; with errno, which is 0 at an end. */
+static int hear(struct connection *c)
+{
+    for (;;) {
+        ssize_t n = take(c, buffer, sizeof buffer - 1);
+        if (n < 0)
+            return errno == EAGAIN ? 0 : -1;
+        if (!c->want && n)
+            c->want = length_of_response(n);
+        if (!n || !c->want) {
+            errno = n ? EBADMSG : 0;
+            return -1;
+        }
+        if ((c->got += n) >= c->want) {
+            c->busy = false;
+            return 1;
+        }
+    }
+}
 
 static struct connection *open_all(bool exchange)
 {
@@ -372,7 +499,7 @@ static struct connection *open_all(bool exchange)
     int dialled = 0, done = 0, under_way = 0;
     while (done < o.connections) {
         for (; under_way < AT_ONCE && dialled < o.connections; dialled++, under_way++) {
-            if ((all[dialled].fd = dial()) < 0)
+            if (!start(&all[dialled], dialled))
                 give_up("set-up: connection %d of %d", dialled + 1, o.connections);
             watch(all[dialled].fd, EPOLLOUT, dialled);
         }
@@ -385,29 +512,28 @@ static struct connection *open_all(bool exchange)
                 int error = 0;
                 socklen_t size = sizeof error;
                 getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-                if (!error && exchange && send(c->fd, buffer, o.size, MSG_NOSIGNAL) != o.size)
+                bool ready = !error && shake(c);
+                if (!error && (ready ? exchange && !say(c) : errno != EAGAIN))
                     error = errno;
                 if (error) {
                     fault("connect", error);
                     give_up("set-up: connection %d of %d", done + 1, o.connections);
                 }
-                c->busy = exchange;
-                if (exchange) {
+                c->busy = exchange && ready;
+                if (exchange || !ready) {
                     struct epoll_event event = {.events = EPOLLIN, .data.u32 = events[i].data.u32};
                     epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &event);
                     continue;
                 }
                 epoll_ctl(epoll, EPOLL_CTL_DEL, c->fd, NULL); /* a source sends at once: not a look before the start */
             } else {
-                ssize_t got = recv(c->fd, buffer, o.size - c->got, 0);
-                if (got <= 0) {
-                    fault(got ? "exchange" : "closed", got ? errno : 0);
+                int heard = hear(c);
+                if (heard < 0) {
+                    fault(errno ? "exchange" : "closed", errno);
                     give_up("set-up: connection %d of %d", done + 1, o.connections);
                 }
-                if ((c->got += got) < o.size)
+                if (!heard)
                     continue;
-                c->got = 0;
-                c->busy = false;
             }
             done++;
             under_way--;
@@ -434,24 +560,17 @@ static void ask(struct connection *c, uint64_t since)
     c->since = since;
     c->turns++;
     c->busy = true;
-    if (send(c->fd, buffer, o.size, MSG_NOSIGNAL) != o.size)
+    if (!say(c))
         lose(c, "send", errno);
 }
 
 /* Whether an operation is complete. */
 static bool answered(struct connection *c)
 {
-    ssize_t n = recv(c->fd, buffer, sizeof buffer, 0);
-    if (n <= 0) {
-        if (n == 0 || errno != EAGAIN)
-            lose(c, n ? "recv" : "closed", n ? errno : 0);
-        return false;
-    }
-    if ((c->got += n) < o.size)
-        return false;
-    c->got = 0;
-    c->busy = false;
-    return true;
+    int heard = hear(c);
+    if (heard < 0)
+        lose(c, errno ? "recv" : "closed", errno);
+    return heard > 0;
 }
 
 static void pingpong(void)
@@ -507,24 +626,20 @@ static void pingpong(void)
 
 /* ---- connect --------------------------------------------------------------------------------------------------------- */
 
-static void end_connection(struct connection *c)
+/* Shake hands and ask, as far as that goes without waiting. */
+static void go_on(struct connection *c)
 {
-    if (o.reset)
-        reset_on_close(c->fd);
-    close(c->fd);
-    c->fd = -1;
+    c->busy = shake(c) && say(c);
 }
 
-/* Begin anew: connect, and send at once where the kernel has finished the handshake already, as it has on loopback. */
+/* Begin anew: connect, and go on at once where the kernel has finished its handshake already, as it has on loopback. */
 static void begin(struct connection *c, uint32_t index, uint64_t since)
 {
     c->since = since;
-    c->got = 0;
-    c->busy = false;
-    if ((c->fd = dial()) < 0)
+    if (!start(c, index))
         return;
     watch(c->fd, EPOLLIN | EPOLLOUT | EPOLLET, index);
-    c->busy = send(c->fd, buffer, o.size, MSG_NOSIGNAL) == o.size;
+    go_on(c);
     if (!c->busy && errno != EAGAIN) {
         fault("connect", errno);
         end_connection(c);
@@ -535,27 +650,22 @@ static void begin(struct connection *c, uint32_t index, uint64_t since)
 static bool step(struct connection *c, uint64_t *operations)
 {
     if (!c->busy) {
-        ssize_t n = send(c->fd, buffer, o.size, MSG_NOSIGNAL);
-        if (n != o.size && errno == EAGAIN)
+        go_on(c);
+        if (!c->busy && errno == EAGAIN)
             return false;
-        if (n != o.size) {
+        if (!c->busy) {
             fault("connect", errno);
             return true;
         }
-        c->busy = true;
     }
-    ssize_t n = recv(c->fd, buffer, o.size, 0);
-    if (n < 0 && errno == EAGAIN)
-        return false;
-    if (n <= 0) {
-        fault(n ? "recv" : "closed", n ? errno : 0);
-        return true;
+    int heard = hear(c);
+    if (heard < 0)
+        fault(errno ? "recv" : "closed", errno);
+    if (heard > 0) {
+        record(now() - c->since);
+        ++*operations;
     }
-    if ((c->got += n) < o.size)
-        return false;
-    record(now() - c->since);
-    ++*operations;
-    return true;
+    return heard;
 }
 
 static void connect_rate(void)
@@ -600,6 +710,7 @@ static void connect_rate(void)
     }
     print_operations(operations);
     print_latency();
+    printf("\"resumed\": %llu, ", (unsigned long long)resumed);
     finish();
 }
 
@@ -620,7 +731,7 @@ static void bulk(void)
         for (int i = 0; i < n; i++) {
             uint32_t index = events[i].data.u32;
             struct connection *c = &all[index];
-            ssize_t moved = o.up ? send(c->fd, buffer, CHUNK, MSG_NOSIGNAL) : recv(c->fd, buffer, CHUNK, 0);
+            ssize_t moved = o.up ? put(c, buffer, CHUNK) : take(c, buffer, CHUNK);
             if (moved > 0)
                 bytes[index] += moved;
             else if (moved == 0 || errno != EAGAIN)
@@ -811,6 +922,7 @@ static const struct option OPTIONS[] = {
     {"sink", 1, 0, 'k'},  {"udp", 1, 0, 'u'},         {"size", 1, 0, 'b'},    {"connections", 1, 0, 'n'},
     {"rate", 1, 0, 'r'},  {"seconds", 1, 0, 't'},     {"reset", 0, 0, 'x'},   {"up", 0, 0, 'U'},
     {"wait", 0, 0, 'w'},  {"cpu", 1, 0, 'c'},         {"sources", 1, 0, 'a'}, {"setup", 1, 0, 'S'},
+    {"web", 1, 0, 'W'},   {"http", 0, 0, 'H'},        {"tls", 0, 0, 'T'},     {"resume", 0, 0, 'R'},
     {0}};
 
 static void read_options(int count, char **words)
@@ -833,10 +945,16 @@ static void read_options(int count, char **words)
         case 'x': o.reset = true; break;
         case 'U': o.up = true; break;
         case 'w': o.wait = true; break;
+        case 'W': o.web = atoi(optarg); break;
+        case 'H': o.http = true; break;
+        case 'T': o.tls = true; break;
+        case 'R': o.resume = true; break;
         default: exit(2);
         }
     if (o.connections < 1 || o.size < 8 || o.size > 65536 || o.seconds <= 0 || o.seconds > 3600 || o.rate < 0)
         give_up("out of bounds: connections >= 1, 8 <= size <= 65536, 0 < seconds <= 3600, rate >= 0");
+    if (o.tls && !HAS_TLS)
+        give_up("this program was built without OpenSSL; --tls is for load-tls");
 }
 
 /* One core, all the descriptors there are, and an end together with the parent. */
@@ -869,6 +987,7 @@ int main(int count, char **words)
     settle();
     if (!strcmp(mode, "run"))
         run(words + 1 + optind);
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
     prctl(PR_SET_TIMERSLACK, 1000); /* nanoseconds: an open loop is as exact as its timer */
     alarm(o.seconds + GRACE);
     epoll = must(epoll_create1(0), "epoll_create1");

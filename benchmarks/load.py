@@ -5,40 +5,63 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine
-from benchmarks.process import LOAD, ROOT, Failed, Program, stopping
+from benchmarks.process import LOAD, LOAD_TLS, ROOT, Failed, Program, stopping
 
 SETUP: Final = 45.0  # seconds until the connections stand; load itself gives up after 30
 GRACE: Final = 15.0  # seconds beyond the measured ones until a result is missed
 BACKEND_LIFE: Final = 900  # seconds after which a backend ends whatever happens
 
 
+FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
+TLS_FLAGS: Final = ("-DWITH_OPENSSL", "-lssl", "-lcrypto")
+NO_OPENSSL: Final = "the load of the TLS rows needs OpenSSL's headers; on Debian: apt-get install libssl-dev"
+
+
 def build() -> None:
-    """Compile load.c if it is newer than the program. Errors: ``Failed`` without a C compiler."""
-    source = ROOT / "load.c"
-    if LOAD.exists() and LOAD.stat().st_mtime >= source.stat().st_mtime:
+    """Compile load.c if it is newer than the programs; that with TLS only where there is OpenSSL.
+
+    Errors: ``Failed`` without a C compiler.
+    """
+    _compile(LOAD, ("load.c",), ())
+    if _has_headers():
+        _compile(LOAD_TLS, ("load.c", "load_tls.c"), TLS_FLAGS)
+
+
+def _compile(program: Path, names: Sequence[str], flags: Sequence[str]) -> None:
+    newest = max((ROOT / name).stat().st_mtime for name in (*names, "load_tls.h"))
+    if program.exists() and program.stat().st_mtime >= newest:
         return
+    program.parent.mkdir(exist_ok=True)
+    draft = program.with_name(f"{program.name}.{os.getpid()}")
+    sources = [ROOT / name for name in names]
+    done = subprocess.run([_compiler(), *FLAGS, "-o", draft, *sources, *flags], capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"load.c does not compile here: {done.stderr.strip()[-500:]}")
+    os.replace(draft, program)  # one that runs just now keeps its file
+
+
+def _compiler() -> str:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise Failed("the load generator needs a C compiler; on Debian: apt-get install gcc libc6-dev")
-    LOAD.parent.mkdir(exist_ok=True)
-    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra"]
-    draft = LOAD.with_name(f"load.{os.getpid()}")
-    done = subprocess.run([compiler, *flags, "-o", draft, source], capture_output=True, text=True)
-    if done.returncode:
-        raise Failed(f"load.c does not compile here: {done.stderr.strip()[-500:]}")
-    os.replace(draft, LOAD)  # one that runs just now keeps its file
+    return compiler
+
+
+def _has_headers() -> bool:
+    command = [_compiler(), "-E", "-include", "openssl/ssl.h", "-x", "c", os.devnull]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def words(mode: str, options: dict[str, Any]) -> list[str | Path]:
     """The command line of one run; an option that is True stands alone, one that is False or None is left out."""
-    command: list[str | Path] = [LOAD, mode]
+    command: list[str | Path] = [LOAD_TLS if options.get("tls") else LOAD, mode]
     for name, value in options.items():
         if value is True:
             command.append(f"--{name}")
@@ -51,8 +74,9 @@ def words(mode: str, options: dict[str, Any]) -> list[str | Path]:
 def backends(
     cpu: int, host: str = "127.0.0.1", namespace: str | None = None, echo: int = 0
 ) -> Iterator[dict[str, int]]:
-    """Backends of every kind; the block gets their ports by name: echo, source, sink, udp."""
-    options = {"host": host, "echo": echo, "source": 0, "sink": 0, "udp": 0, "seconds": BACKEND_LIFE, "wait": True}
+    """Backends of every kind; the block gets their ports by name: echo, source, sink, web, udp."""
+    kinds = {"echo": echo, "source": 0, "sink": 0, "web": 0, "udp": 0}
+    options = {"host": host, **kinds, "seconds": BACKEND_LIFE, "wait": True}
     with stopping(Program(words("serve", options), cpu, namespace=namespace, piped=True)) as server:
         yield server.hear(5.0)
 
@@ -117,6 +141,8 @@ def load(
     mode: str, cpu: int, port: int, seconds: float, *, namespace: str | None = None, **options: Any
 ) -> Iterator[Load]:
     """A run of the generator against ``port``; its connections stand when the block begins."""
+    if options.get("tls") and not LOAD_TLS.exists():
+        raise Failed(NO_OPENSSL)
     options = {"port": port, "seconds": seconds, "wait": True, **options}
     with stopping(Program(words(mode, options), cpu, namespace=namespace, piped=True)) as program:
         program.hear(SETUP)

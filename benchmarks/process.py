@@ -18,6 +18,7 @@ from benchmarks import machine
 
 ROOT: Final = Path(__file__).parent
 LOAD: Final = ROOT / "build" / "load"
+LOAD_TLS: Final = ROOT / "build" / "load-tls"  # the same with OpenSSL
 START: Final = 60.0  # seconds a program may take to be ready; 5,000 services take the slowest peer a while
 STOP: Final = 0.5  # seconds between the request to end and the end; nothing here has anything to lose
 

@@ -13,13 +13,14 @@ import venv
 from pathlib import Path
 from typing import Final
 
-from benchmarks.load import build
+from benchmarks.load import NO_OPENSSL, build
 from benchmarks.peers import PEERS, Missing
 from benchmarks.peers.peer import WHEELS
-from benchmarks.process import ROOT, Failed
+from benchmarks.process import LOAD_TLS, ROOT, Failed
 
 # Debian starts these when it installs them; a benchmark leaves no service behind that was not there before.
 DEBIAN: Final = {"haproxy": ("haproxy",), "nginx": ("nginx", "libnginx-mod-stream")}
+HEADERS: Final = "libssl-dev"  # for the load of the TLS rows
 REQUIREMENTS: Final = ROOT / "peers.txt"
 PATIENCE: Final = 600  # seconds for one installer
 
@@ -31,8 +32,13 @@ def main() -> int:
     except Failed as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    _install_packages([name for peer, names in DEBIAN.items() if _is_missing(peer) for name in names])
+    headers = [] if LOAD_TLS.exists() else [HEADERS]
+    _install_packages([*headers, *(name for peer, names in DEBIAN.items() if _is_missing(peer) for name in names)])
     _install_wheels()
+    if headers:
+        build()
+        if not LOAD_TLS.exists():
+            print(NO_OPENSSL, file=sys.stderr)
     for peer in PEERS:
         try:
             print(f"{peer.title} {peer.version()}")

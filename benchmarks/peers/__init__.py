@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from benchmarks.peers.caddy import Caddy
 from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.haproxy import HAProxy
 from benchmarks.peers.harbor import HarborPeer, PlainHarbor
@@ -18,6 +19,7 @@ PEERS: Final[tuple[Peer, ...]] = (
     Nginx(),
     Envoy(),
     Traefik(),
+    Caddy(),
     PlainHarbor(),
     PProxy(),
     Streams(),

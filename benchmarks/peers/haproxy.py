@@ -22,6 +22,13 @@ defaults
 """
 
 
+HTTP = (
+    "    mode http",
+    "    option forwardfor",
+    "    http-request set-header X-Forwarded-Proto https",
+    "    http-request set-header X-Forwarded-Port %[dst_port]",
+)
+
 LOADED = "Loading success."  # what the master says after the start and after each reload
 BEGUN = "Reloading HAProxy"  # what it says when a signal has reached it
 PAUSE = 0.002  # seconds for a signal to arrive
@@ -32,6 +39,7 @@ class HAProxy(ConfiguredPeer):
 
     name = "haproxy"
     title = "HAProxy"
+    fronts = frozenset({"plain", "tls", "https"})
 
     def version(self) -> str:
         return version_said_by([self._program(), "-v"], r"[Vv]ersion (\d+(?:\.\d+)+)")
@@ -40,7 +48,7 @@ class HAProxy(ConfiguredPeer):
         return [self._program(), "-W", "-db", "-f", place.scratch / "haproxy.cfg"]
 
     def files(self, place: Place, forwards: Sequence[Forward]) -> dict[str, str]:
-        return {"haproxy.cfg": GLOBAL + "".join(_listen(place.host, forward) for forward in forwards)}
+        return {"haproxy.cfg": GLOBAL + "".join(_listen(place, forward) for forward in forwards)}
 
     def reload(self, proxy: Configured) -> None:
         # A signal that comes while the master still reloads may be lost: wait for the last one, see this one begin.
@@ -56,6 +64,12 @@ class HAProxy(ConfiguredPeer):
         return program_named("haproxy", "as root: apt-get install haproxy")
 
 
-def _listen(place: str, forward: Forward) -> str:
-    servers = (f"    server backend{number} {host}:{port}" for number, (host, port) in enumerate(forward.backends))
-    return "\n".join((f"\nlisten {forward.name}", f"    bind {place}:{forward.port}", *servers)) + "\n"
+def _listen(place: Place, forward: Forward) -> str:
+    tls = "" if forward.front == "plain" else f" ssl crt {place.certificate} ssl-min-ver TLSv1.3"
+    lines = [
+        f"\nlisten {forward.name}",
+        f"    bind {place.host}:{forward.port}{tls}",
+        *(HTTP if forward.front == "https" else ()),
+        *(f"    server backend{number} {host}:{port}" for number, (host, port) in enumerate(forward.backends)),
+    ]
+    return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class HarborPeer(Peer):
     name = "harbor"
     title = "Harbor"
     protocols = frozenset({"tcp", "udp"})
+    fronts = frozenset({"plain", "tls", "https"})
     plain = False
 
     def version(self) -> str:
@@ -65,6 +67,11 @@ class HarborNode(Proxy):
         state = place.scratch / "state"
         is_new = not state.exists()
         state.mkdir(mode=0o700, exist_ok=True)
+        if place.certificate.exists():
+            certs = place.scratch / "certs"
+            certs.mkdir(exist_ok=True)
+            for name in ("harbor.crt", "harbor.key"):
+                shutil.copy(place.certificate, certs / name)
         config = place.scratch / "harbor.yml"
         config.write_text(json.dumps(configuration(place, state)))
         self.program = Program(
@@ -86,7 +93,14 @@ class HarborNode(Proxy):
 
     def open(self, forward: Forward) -> None:
         self.forwards[forward.port] = forward
-        service = {"name": forward.name, "protocol": forward.protocol, "port": forward.port, "max_sessions": 0}
+        service: dict[str, Any] = {
+            "name": forward.name,
+            "protocol": forward.protocol,
+            "port": forward.port,
+            "max_sessions": 0,
+        }
+        if forward.front != "plain":
+            service |= {"tls": "node", "http": forward.front == "https", "tls_rules": {"min_version": "1.3"}}
         self._ask("POST", "/v1/services", service)
         for number, (host, port) in enumerate(forward.backends):
             self._ask("PUT", f"/v1/services/{forward.name}/backends/b{number}", {"host": host, "port": port})
@@ -114,6 +128,7 @@ def configuration(place: Place, state: Path) -> dict[str, Any]:
     """harbor.yml for one benchmark (YAML written as JSON)."""
     return {
         "state_dir": str(state),
+        "certs_dir": str(place.scratch / "certs"),
         "listen": {"public": place.host, "private": place.host},
         "ports": {"ranges": [f"{FIRST_PORT}-{LAST_PORT}"]},
         "api": {"listen": "127.0.0.1:0"},

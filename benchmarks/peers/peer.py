@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -19,9 +20,10 @@ from benchmarks import machine
 from benchmarks.process import ROOT, STOP, Failed, Program
 
 Protocol = Literal["tcp", "udp"]
+Front = Literal["plain", "tls", "https"]  # what clients speak: bytes pass as they are; from within TLS; as HTTP in TLS
 
 WHEELS: Final = ROOT.parent / ".venv-bench"  # the peers that come from PyPI; see setup.py
-HELLO: Final = b"harbor-bench"
+HELLO: Final = b"GET / HTTP/1.1\r\nHost: bench.example\r\n\r\n"  # an echo sends it back, and HTTP answers it
 FIRST_PATIENCE: Final = 0.005  # seconds; some peers accept before they have a route, and then never answer that client
 
 
@@ -37,6 +39,7 @@ class Forward:
     port: int
     backend: tuple[str, int]
     addresses: int = 1
+    front: Front = "plain"
 
     @property
     def name(self) -> str:
@@ -60,6 +63,11 @@ class Place:
     host: str = "127.0.0.1"
     namespace: str | None = None
     spare: tuple[Forward, ...] = ()
+
+    @property
+    def certificate(self) -> Path:
+        """Key and certificate for the ports that end TLS."""
+        return self.scratch / "certificate.pem"
 
 
 class Missing(Exception):
@@ -102,6 +110,7 @@ class Peer(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     protocols: ClassVar[frozenset[Protocol]] = frozenset({"tcp"})
+    fronts: ClassVar[frozenset[Front]] = frozenset({"plain"})
     is_baseline: ClassVar[bool] = False
     opens_ports: ClassVar[bool] = True  # while it runs
 
@@ -187,9 +196,8 @@ def version_said_by(command: Sequence[str | Path], pattern: str) -> str:
 def reach(forward: Forward, host: str = "127.0.0.1", within: float = 20.0) -> float:
     """Seconds until a first byte came back through a port whose backend echoes. Errors: ``Failed``."""
     begun = time.monotonic()
-    attempt = _try_tcp if forward.protocol == "tcp" else _try_udp
-    patience = FIRST_PATIENCE
-    while not attempt((host, forward.port), patience):
+    patience = FIRST_PATIENCE if forward.front == "plain" else 1.0  # a handshake takes its time
+    while not _try((host, forward.port), forward, patience):
         if time.monotonic() > begun + within:
             raise Failed(f"no byte came through {forward.name} within {within:g} s")
         time.sleep(0.0005)
@@ -197,13 +205,28 @@ def reach(forward: Forward, host: str = "127.0.0.1", within: float = 20.0) -> fl
     return time.monotonic() - begun
 
 
-def _try_tcp(address: tuple[str, int], patience: float) -> bool:
+def _try(address: tuple[str, int], forward: Forward, patience: float) -> bool:
+    if forward.protocol == "udp":
+        return _try_udp(address, patience)
     try:
         with socket.create_connection(address, patience) as sock:
-            sock.sendall(HELLO)
-            return bool(sock.recv(1))
+            if forward.front != "plain":
+                with _anybody().wrap_socket(sock) as secured:
+                    return _answers(secured)
+            return _answers(sock)
     except OSError:
         return False
+
+
+def _answers(sock: socket.socket) -> bool:
+    sock.sendall(HELLO)
+    return bool(sock.recv(1))
+
+
+def _anybody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _try_udp(address: tuple[str, int], patience: float) -> bool:

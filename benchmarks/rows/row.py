@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks import certificate
 from benchmarks.load import Window, backends
 from benchmarks.machine import Cores
 from benchmarks.peers import Forward, Peer, Place, Proxy, reach
 from benchmarks.peers.harbor import FIRST_PORT
-from benchmarks.peers.peer import Protocol
+from benchmarks.peers.peer import Front, Protocol
 from benchmarks.results import Figure, Measured
 
 HOST: Final = "127.0.0.1"
@@ -25,8 +26,15 @@ CHECK: Final = FIRST_PORT + 1  # an echo beside it, to see that the proxy works
 STANDING: Final = FIRST_PORT + 10  # from here on: services that only exist
 LATER: Final = FIRST_PORT + 6000  # from here on: ports that are opened while it runs
 
+LACKING: Final[dict[Front, str]] = {
+    "plain": "forwards HTTP only",
+    "tls": "is not set up to end TLS",
+    "https": "is not set up for HTTPS",
+}
+
 MICRO: Final = 1e6
 GB: Final = 1e9
+MB: Final = 1e6
 OVERHEAD: Final = 1.5  # seconds to start a proxy, set up the load and stop both
 
 
@@ -40,26 +48,29 @@ class Bench:
 
     @contextmanager
     def proxied(
-        self, peer: Peer, kind: str, spare: int = 0, addresses: int = 1
+        self, peer: Peer, kind: str, spare: int = 0, addresses: int = 1, front: Front = "plain"
     ) -> Iterator[tuple[Proxy, Forward, list[Forward]]]:
         """A proxy with one port before a backend of this kind, warm; and ports that it may be asked to open.
 
         The backend has so many ``addresses``.
 
-        Kinds: echo, source, sink, udp, and oneway, whose backend is a UDP port that the load will bind itself.
+        Kinds: echo, source, sink, web, udp, and oneway, whose backend is a UDP port that the load will bind itself.
         """
         with self.scratch() as scratch, backends(self.cores.load, EVERYWHERE) as ports:
             ports["oneway"] = _free_udp_port()
             protocol: Protocol = "udp" if kind in ("udp", "oneway") else "tcp"
-            main = Forward(protocol, MAIN, (HOST, ports[kind]), addresses)
+            main = Forward(protocol, MAIN, (HOST, ports[kind]), addresses, front)
             later = [Forward("tcp", LATER + number, (HOST, ports["echo"])) for number in range(spare)]
-            # An echo over TCP proves that a proxy is up; those who speak only UDP do not exist here.
-            check = Forward("tcp", CHECK, (HOST, ports["echo"]))
-            proxy = peer.start(Place(scratch, self.cores.proxy, spare=tuple(later)), [main, check])
+            # An echo over TCP proves that a proxy is up, where the port itself would not.
+            check = main if front == "https" else Forward("tcp", CHECK, (HOST, ports["echo"]))
+            place = Place(scratch, self.cores.proxy, spare=tuple(later))
+            if front != "plain":
+                certificate.put(place.certificate)
+            proxy = peer.start(place, [main] if check is main else [main, check])
             try:
                 proxy.program.wait_for("its ports", proxy.is_listening)
                 reach(check)
-                if kind in ("echo", "udp"):
+                if kind in ("echo", "web", "udp"):
                     reach(main)
                 yield proxy, main, later
             finally:
@@ -86,6 +97,7 @@ class Row(ABC):
     name: str
     figures: tuple[Figure, ...]
     protocol: Protocol = "tcp"
+    front: Front = "plain"
     opens_ports = False  # needs a peer that can be told of ports while it runs
     needs_root = False
 
@@ -107,6 +119,8 @@ class Row(ABC):
         """Why this peer has no place in this row; None if it has."""
         if self.protocol not in peer.protocols:
             return f"does not forward {self.protocol.upper()}"
+        if self.front not in peer.fronts:
+            return LACKING[self.front]
         if self.opens_ports and not peer.opens_ports:
             return "cannot open ports while it runs"
         return None

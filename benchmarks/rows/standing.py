@@ -11,9 +11,8 @@ from typing import Final
 from benchmarks.load import backends, load
 from benchmarks.peers import Forward, Peer, Place, Proxy, reach
 from benchmarks.results import Detail, Figure, Measured
-from benchmarks.rows.row import HOST, OVERHEAD, STANDING, Bench, Row
+from benchmarks.rows.row import HOST, MB, OVERHEAD, STANDING, Bench, Row
 
-MB: Final = 1e6
 BACKEND: Final = STANDING - 1  # the same port in every round, because a state that is kept names it
 SETTLE: Final = 1.0  # seconds after the start in which a peer may still tidy up
 PER_SERVICE: Final = 0.004  # seconds, roughly, that a service adds to a start; the first round also makes the state

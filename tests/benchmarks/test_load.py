@@ -49,6 +49,9 @@ def test_options_become_words() -> None:
         ("bulk", "source", {"connections": 2}),
         ("bulk", "sink", {"connections": 2, "up": True}),
         ("idle", "echo", {"connections": 50}),
+        ("pingpong", "web", {"connections": 4, "http": True}),
+        ("connect", "web", {"connections": 4, "http": True}),
+        ("idle", "web", {"connections": 4, "http": True}),
         ("udp", "udp", {"connections": 5}),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import PEERS, Forward, Place
+from benchmarks.peers.caddy import Caddy
 from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.haproxy import HAProxy
 from benchmarks.peers.harbor import configuration
@@ -17,6 +18,8 @@ from benchmarks.peers.traefik import Traefik
 from harbor.config import parse
 
 TCP = Forward("tcp", 20001, ("10.91.2.2", 4001))
+TLS = Forward("tcp", 20004, ("10.91.2.2", 4001), front="tls")
+WEB = Forward("tcp", 20005, ("10.91.2.2", 4003), front="https")
 UDP = Forward("udp", 20002, ("10.91.2.2", 4002))
 
 
@@ -38,6 +41,31 @@ def test_nginx_has_one_server_for_each_port(place: Place, monkeypatch: pytest.Mo
     assert "server { listen 10.91.1.1:20001 backlog=4096; proxy_pass tcp20001; }" in text
     assert "server { listen 10.91.1.1:20002 udp " in text
     assert text.count("{") == text.count("}")
+
+
+def test_haproxy_ends_tls_and_reads_http_where_that_is_asked(place: Place) -> None:
+    text = HAProxy().files(place, [TLS, WEB])["haproxy.cfg"]
+    secure = f"ssl crt {place.certificate} ssl-min-ver TLSv1.3\n"
+    assert f"    bind 10.91.1.1:20004 {secure}    server" in text
+    assert f"    bind 10.91.1.1:20005 {secure}    mode http\n" in text
+
+
+def test_nginx_ends_tls_in_its_streams_and_reads_http_in_a_section_of_its_own(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Nginx, "_module", lambda self: None)
+    streams, web = Nginx().files(place, [TLS, WEB])["nginx.conf"].split("http {")
+    assert f"listen 10.91.1.1:20004 backlog=4096 ssl; ssl_certificate {place.certificate};" in streams
+    assert "20005" not in streams
+    assert "server { listen 10.91.1.1:20005 backlog=4096 ssl;" in web
+    assert "proxy_pass http://tcp20005;" in web
+    assert "http {" not in Nginx().files(place, [TCP])["nginx.conf"]
+
+
+def test_caddy_has_a_server_with_the_certificate_for_each_port(place: Place) -> None:
+    apps = json.loads(Caddy().files(place, [WEB])["caddy.json"])["apps"]
+    assert apps["http"]["servers"]["tcp20005"]["listen"] == ["10.91.1.1:20005"]
+    assert apps["tls"]["certificates"]["load_files"][0]["certificate"] == str(place.certificate)
 
 
 def test_envoy_finds_a_cluster_for_every_listener(place: Place) -> None:

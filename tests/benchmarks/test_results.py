@@ -154,3 +154,12 @@ def test_who_cannot_do_a_row_says_why() -> None:
     assert udp.why_not(haproxy) == "does not forward UDP"
     assert opening.why_not(pproxy) == "cannot open ports while it runs"
     assert opening.why_not(haproxy) is None
+
+
+def test_who_ends_no_tls_or_nothing_else_has_no_place_there() -> None:
+    caddy, envoy, nginx = (next(peer for peer in PEERS if peer.name == name) for name in ("caddy", "envoy", "nginx"))
+    plain, tls, web = (next(row for row in ROWS if row.name == name) for name in ("idle", "tls-idle", "https-idle"))
+    assert plain.why_not(caddy) == tls.why_not(caddy).replace("is not set up to end TLS", "forwards HTTP only")
+    assert tls.why_not(envoy) == "is not set up to end TLS"
+    assert [row.why_not(nginx) for row in (plain, tls, web)] == [None, None, None]
+    assert web.why_not(caddy) is None
