@@ -30,6 +30,7 @@ MODULES: Final = (
     "harbor.policy.http.refused",
     "harbor.policy.http.relay",
     "harbor.policy.http.start_line",
+    "harbor.policy.replies",
     "harbor.policy.rotation",
     "harbor.policy.sni",
     "harbor.dataplane.acceptor",

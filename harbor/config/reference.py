@@ -78,7 +78,7 @@ def _kind(key: dict[str, Any]) -> str:
         return f"{{{', '.join(key['properties'])}}}"
     if isinstance(key["type"], list):
         return " or ".join(_KINDS[kind] for kind in key["type"])
-    bounds = f", {key['minimum']:g} to {key['maximum']:.8g}" if "minimum" in key else ""
+    bounds = f", {key['minimum']:g} to {key['maximum']:.12g}" if "minimum" in key else ""
     return _KINDS[key["type"]] + bounds
 
 

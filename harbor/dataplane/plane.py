@@ -241,8 +241,10 @@ class DataPlane:
         if port is not None:
             port.turn_to(routes)
 
-    def release(self, service_id: str, backend_id: str, within: float | None) -> None:
+    def release(self, service_id: str, backend_id: str, within: float | None, keeps_flows: bool = False) -> None:
         """End the sessions that a backend has now within so many seconds: 0 at once, None when they like.
+
+        UDP flows move to another backend with their next datagram, unless ``keeps_flows``.
 
         What registers under the same id later is another backend to the relays, and keeps its sessions.
         """
@@ -250,6 +252,8 @@ class DataPlane:
         if port is None:
             return
         leaving = port.let_go(backend_id)
+        for slot in leaving:
+            slot.keeps_flows = keeps_flows
         if within is None or not leaving:
             return
         if within > 0:

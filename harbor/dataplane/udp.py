@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from _socket import socket as Socket  # noqa: N812 - as in tcp.py
+from collections.abc import Hashable
 from socket import IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOCK_DGRAM, SOCK_NONBLOCK
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ from harbor.dataplane.tally import Tally
 from harbor.model import Drop, Policy, Protocol, Reason, SessionView
 from harbor.policy.age import age_limit
 from harbor.policy.flows import Flow, Flows
+from harbor.policy.replies import ReplyBounds, reply_bounds
 from harbor.policy.rotation import Slot
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ DROPS: Final = {
 class UdpFlow(Flow):
     """A client's flow to one backend. ``local`` holds what a reply needs in order to leave from the right address."""
 
-    __slots__ = ("backend", "bytes_in", "bytes_out", "client", "id", "local", "send", "slot", "started")
+    __slots__ = ("backend", "bounds", "bytes_in", "bytes_out", "client", "id", "local", "send", "slot", "started")
 
     def __init__(self, key: Any, client: Any, local: Ancillary, backend: Socket, slot: Slot, number: int) -> None:
         self.started = time.monotonic()
@@ -61,6 +63,7 @@ class UdpFlow(Flow):
         self.backend = backend
         self.send = backend.send
         self.slot = slot
+        self.bounds: ReplyBounds | None = None
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -93,7 +96,6 @@ class UdpPort(Watcher):
         self.plane = plane
         self.reactor: Reactor = plane.reactor
         self.service_id = service_id
-        self.policy = policy
         self.primary: Slot | None = None
         self.flows: Flows[UdpFlow] = Flows()
         self.tally = Tally()
@@ -103,10 +105,12 @@ class UdpPort(Watcher):
         self._receive_message, self._send_message = sock.recvmsg_into, sock.sendmsg
         self._sweeping = False
         self._at_once = 1
+        self.follow(policy)
 
     def follow(self, policy: Policy) -> None:
         """Go by another policy from the next decision on."""
         self.policy = policy
+        self._find = self._find_unspent if policy.udp_requests else self.flows.find
 
     def open(self) -> None:
         """Begin to forward."""
@@ -126,7 +130,7 @@ class UdpPort(Watcher):
 
     def on_news(self, events: int) -> None:
         """Clients have sent something. How many datagrams are taken at once follows from how many there were before."""
-        find, whole = self.flows.find, self.reactor.whole
+        find, whole = self._find, self.reactor.whole
         at_once = self._at_once
         for taken in range(at_once):
             try:
@@ -184,10 +188,20 @@ class UdpPort(Watcher):
         self.end(flow, Reason.EVICTED)
         return True
 
+    def _find_unspent(self, key: Hashable) -> UdpFlow | None:
+        """The flow with this key, unless it has had its ``udp_requests``: then it goes on without the key."""
+        flow = self.flows.find(key)
+        if flow is not None and flow.datagrams_in >= self.policy.udp_requests:
+            self.flows.retire(flow)
+            return None
+        return flow
+
     def _route(self, flow: UdpFlow | None, key: Any, client: Any, local: Ancillary) -> UdpFlow | None:
-        """The flow on which this client's datagram must go now: a new one, or the old one's successor."""
+        """The flow on which this client's datagram must go now: a new one, the old one's successor, or itself."""
         answered = False
         if flow is not None:
+            if flow.slot.keeps_flows:
+                return flow
             answered = flow.answered
             self.end(flow, Reason.NO_BACKEND if self.primary is None else Reason.PROMOTED)
         if self.primary is None:
@@ -199,14 +213,14 @@ class UdpPort(Watcher):
         if not self.plane.take_for_flow(self):
             self.tally.dropped[Drop.LIMIT_NODE] += 1
             return None
-        successor = self._open_flow(key, client, local, self.primary)
+        successor = self._open_flow(key, client, local, self.primary, answered)
         if successor is None:
             self.plane.descriptors.give(PER_UDP_FLOW)
         elif answered:
             self.flows.answer(successor)
         return successor
 
-    def _open_flow(self, key: Any, client: Any, local: Ancillary, slot: Slot) -> UdpFlow | None:
+    def _open_flow(self, key: Any, client: Any, local: Ancillary, slot: Slot, has_proven: bool) -> UdpFlow | None:
         host, port = slot.address
         try:
             backend = Socket(family_of(host), SOCK_DGRAM | SOCK_NONBLOCK, 0)
@@ -224,6 +238,7 @@ class UdpPort(Watcher):
                 self._blame(slot, error)
             return None
         flow = UdpFlow(key, client, local, backend, slot, self.plane.next_session_id())
+        flow.bounds = reply_bounds(self.policy, has_proven)
         slot.active += 1
         self.tally.opened += 1
         self.flows.add(flow)
@@ -258,6 +273,7 @@ class UdpPort(Watcher):
 
     def refused(self, flow: UdpFlow, error: OSError) -> None:
         """ICMP said that nobody listens where the flow goes."""
+        flow.slot.keeps_flows = False
         self.tally.dropped[Drop.BACKEND_REFUSED] += 1
         self._blame(flow.slot, error)
 
@@ -322,6 +338,9 @@ class Replies(Watcher):
                     return
                 refusal = error  # what the backend sent before it died may still be there
                 continue
+            if flow.bounds is not None and not flow.bounds.admit(flow, count):
+                port.tally.dropped[Drop.REPLY_BUDGET] += 1
+                continue
             try:
                 port.reply(flow, reactor.whole[:count])
             except OSError as error:
@@ -333,6 +352,8 @@ class Replies(Watcher):
                 port.flows.answer(flow)
         if refusal is not None:
             port.refused(flow, refusal)
+        elif flow.bounds is not None and flow.bounds.is_over(flow):
+            port.end(flow, Reason.ANSWERED)
 
 
 def _reply_from(ancillary: Ancillary) -> Ancillary:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from harbor.errors import Invalid
-from harbor.model.kinds import Choice, Flag, Seconds, Setting, Whole, Wrong, setting, settings_of
+from harbor.model.kinds import Choice, Flag, Seconds, Setting, Size, Whole, Wrong, setting, settings_of
 
 MOST_SESSIONS: Final = 10_000_000  # more than a machine has ports and memory for
 
@@ -23,6 +23,13 @@ class Removal(StrEnum):
     DRAIN = "drain"  # they live on for up to drain_timeout
     CUT = "cut"  # they end at once
     KEEP = "keep"  # they live as long as they like
+
+
+class Failback(StrEnum):
+    """Where a backend stands in the queue once it is up again."""
+
+    STAY = "stay"  # at the end: whoever took the datagrams over keeps them
+    RETURN = "return"  # where it was: the first in the queue takes them back
 
 
 class Balance(StrEnum):
@@ -60,6 +67,28 @@ class Policy:
     )
     udp_timeout: float = setting(
         Seconds(0.1, 86_400), "Seconds without a datagram after which a UDP flow is forgotten.", 60.0
+    )
+    udp_requests: int = setting(
+        Whole(0, 1_000_000),
+        "Datagrams of a client that make up one UDP flow; the next begins another. 0: all of them.",
+        0,
+    )
+    udp_responses: int = setting(
+        Whole(0, 1_000_000),
+        "Replies that each datagram of a client has; a UDP flow ends when they have come. 0: any number.",
+        0,
+    )
+    reply_budget: int = setting(
+        Size(0, 1 << 30),
+        "Most bytes that a UDP client is sent before it has shown, by sending again, that it receives them. 0: no "
+        "limit.",
+        0,
+    )
+    failback: Failback = setting(
+        Choice(Failback),
+        "Where a backend stands in the queue once it is up again: `stay` leaves the datagrams with whoever took them "
+        "over, `return` gives them back to the first in the queue.",
+        Failback.STAY,
     )
     drain_timeout: float = setting(
         Seconds(0, 86_400),

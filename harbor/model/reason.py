@@ -24,6 +24,7 @@ class Reason(StrEnum):
     BAD_RESPONSE = "bad_response"  # the backend's HTTP was malformed
     IDLE_TIMEOUT = "idle_timeout"  # nothing moved for idle_timeout (TCP) or udp_timeout (UDP)
     HALF_CLOSE_TIMEOUT = "half_close_timeout"  # one side had ended, and nothing moved for half_close_timeout
+    ANSWERED = "answered"  # a UDP flow had all the replies that udp_responses expects
     MAX_SESSION_AGE = "max_session_age"  # it was as old as max_session_age lets sessions become
     LIMIT_SERVICE = "limit_service"  # max_sessions of the service reached
     LIMIT_BACKEND = "limit_backend"  # max_sessions_per_backend reached on every backend
@@ -50,4 +51,5 @@ class Drop(StrEnum):
     OVERSIZE = "oversize"  # too large for the path (EMSGSIZE)
     LATE_REPLY = "late_reply"  # the backend answered a flow that had ended
     UNREACHABLE = "unreachable"  # the network refused it
+    REPLY_BUDGET = "reply_budget"  # more than reply_budget for a client that had not shown that it receives
     RECEIVE_QUEUE = "receive_queue"  # the kernel's receive queue of the port was full

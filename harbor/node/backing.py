@@ -181,8 +181,8 @@ class Backing:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case Release(service_id, backend_id, within):
-                self._parts.plane.release(service_id, backend_id, within)
+            case Release(service_id, backend_id, within, keeps_flows):
+                self._parts.plane.release(service_id, backend_id, within, keeps_flows)
             case RoutesChanged(service_id):
                 self.route(service_id)
             case Moved(service_id, backend_id) | Expired(service_id, backend_id):

@@ -43,11 +43,15 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The sessions that the backend has now end within so many seconds: 0 at once, None when they like."""
+    """The sessions that the backend has now end within so many seconds: 0 at once, None when they like.
+
+    Unless ``keeps_flows``, those of UDP move on with their next datagram.
+    """
 
     service_id: str
     backend_id: str
     within: float | None
+    keeps_flows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

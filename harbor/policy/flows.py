@@ -70,6 +70,12 @@ class Flows(Generic[F]):
         del self._by_key[flow.key]
         del (self._answered if flow.answered else self._unanswered)[flow]
 
+    def retire(self, flow: F) -> None:
+        """Let another flow have the key of this one, which goes on without new datagrams."""
+        del self._by_key[flow.key]
+        flow.key = flow
+        self._by_key[flow.key] = flow
+
     def first_to_go(self) -> F | None:
         """Which flow gives way to a new one; None when there is none."""
         return next(iter(self._unanswered), None) or next(iter(self._answered), None)

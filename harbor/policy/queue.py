@@ -122,10 +122,10 @@ class Queue:
         """Whether no backend that is up stands behind this one."""
         return not any(o.position > entry.position for o in self.entries.values() if o.state is State.UP)
 
-    def release(self, entry: Entry, removal: Removal) -> Release:
+    def release(self, entry: Entry, removal: Removal, keeps_flows: bool = False) -> Release:
         """The sessions of a backend come to the end that this removal means."""
         ends = {Removal.DRAIN: self.policy.drain_timeout, Removal.CUT: 0.0, Removal.KEEP: None}
-        return Release(self.service.id, entry.backend.id, ends[removal])
+        return Release(self.service.id, entry.backend.id, ends[removal], keeps_flows)
 
     def settle(self) -> list[Effect]:
         """Work out routes and primary anew and say what is different."""

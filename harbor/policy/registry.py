@@ -20,6 +20,7 @@ from collections.abc import Mapping
 
 from harbor.errors import NotFound, Refused
 from harbor.model import Address, Backend, BackendView, Policy, Removal, Route, Service, ServiceWish, State
+from harbor.model.policy import Failback
 from harbor.policy.deadlines import Deadlines
 from harbor.policy.effects import Effect, Expired, Gone, Moved, Registered, Row, StateChanged
 from harbor.policy.lifecycle import Event, after
@@ -198,7 +199,7 @@ class Registry:
             return ()
         step = self._step(entry, Event.DRAIN, now, "drained by an operator")
         entry.drain_until = now + entry.queue.policy.drain_timeout
-        return self._settle(entry, [step, entry.queue.release(entry, Removal.DRAIN)])
+        return self._settle(entry, [step, entry.queue.release(entry, Removal.DRAIN, keeps_flows=True)])
 
     def failed(self, service_id: str, backend_id: str, detail: str, now: float) -> Effects:
         """A dial failed, or a datagram was refused. News of a backend that is not up (any more) changes no state.
@@ -335,7 +336,7 @@ class Registry:
         return [] if entry.queue.is_behind_all_up(entry) else self._to_the_end(entry)
 
     def _to_the_end(self, entry: Entry) -> list[Effect]:
-        if entry.queue.is_last(entry):
+        if entry.queue.is_last(entry) or entry.queue.policy.failback is Failback.RETURN:
             return []
         entry.position = self.next_position()
         entry.queue.place(entry)

@@ -26,10 +26,10 @@ LEAST_SHARE: Final = 0.05  # of its weight that a backend has when it has just c
 class Slot:
     """One backend instance as relays see it. ``active`` counts its sessions, those being dialled included.
 
-    ``since`` is when it came up, on the clock that picks are told.
+    ``since`` is when it came up, on the clock that picks are told. ``keeps_flows``: it drains, and its UDP flows stay.
     """
 
-    __slots__ = ("active", "address", "backend_id", "credit", "since", "up", "weight")
+    __slots__ = ("active", "address", "backend_id", "credit", "keeps_flows", "since", "up", "weight")
 
     def __init__(
         self, backend_id: str, address: Address, up: bool = True, weight: float = 1.0, since: float = 0.0
@@ -40,6 +40,7 @@ class Slot:
         self.weight = weight
         self.since = since
         self.credit = 0.0
+        self.keeps_flows = False
         self.active = 0
 
     def __repr__(self) -> str:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 
 import pytest
 
 from cli.conftest import Shell
+from harbor.model import Policy
 from harbor.model.policy import FIELDS
 from support.running_api import FIRST_PORT
 
@@ -52,6 +54,8 @@ async def test_every_option_of_a_new_service_arrives(harbor: Shell) -> None:
         "drain_timeout": 0.0,
         "max_sessions": 7,
         "max_sessions_per_backend": 3,
+        "balance": "least_sessions",
+        "failback": "return",
         "removal": "cut",
         "hsts": 60,
     }
@@ -60,10 +64,15 @@ async def test_every_option_of_a_new_service_arrives(harbor: Shell) -> None:
         "create-service", "x", "--protocol", "udp", "--plan", "tcp", "--public", "--tls", "off",
         "--port", str(FIRST_PORT + 50), *options, "--no-http", "--json",
     )  # fmt: skip
-    assert made.json["policy"] == policy | {"http": False}
+    assert made.json["policy"] == Policy().as_json() | policy | {"http": False}
     assert [made.json[name] for name in ("protocol", "plan", "exposure", "port")] == [
         "udp", "tcp", "public", FIRST_PORT + 50,
     ]  # fmt: skip
+
+
+async def test_every_policy_has_its_option(harbor: Shell) -> None:
+    told = (await harbor("create-service", "--help")).out
+    assert [name for name in FIELDS if not re.search(rf"--{name.replace('_', '-')}[ /]", told)] == []
 
 
 async def test_F01_a_request_whose_answer_is_lost_is_sent_again_and_leases_one_port(harbor: Shell) -> None:

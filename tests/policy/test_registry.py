@@ -9,6 +9,7 @@ import pytest
 
 from harbor.errors import NotFound, Refused
 from harbor.model import Address, Backend, Exposure, Policy, Protocol, Removal, Service, State
+from harbor.model.policy import Failback
 from harbor.policy.effects import (
     Effect,
     Expired,
@@ -308,7 +309,7 @@ def test_an_operator_drains_and_draining_twice_is_nothing() -> None:
     made = registry("b1", "b2")
     assert without_words(made.drain("s", "b1", 0.0)) == [
         changed("b1", State.UP, State.DRAINING),
-        Release("s", "b1", 30),
+        Release("s", "b1", 30, keeps_flows=True),
         ROUTES,
     ]
     assert made.drain("s", "b1", 1.0) == ()
@@ -395,6 +396,14 @@ def test_a_backend_that_fails_goes_to_the_end_and_the_promoted_one_stays_first()
     put(made, backend("b4"))
     assert made.tick(10.0)[1] == Moved("s", "b1", 6)
     assert up(made) == ["b2", "b3", "b4", "b1"]
+
+
+def test_with_failback_return_the_first_in_the_queue_takes_the_datagrams_back() -> None:
+    made = registry("b1", "b2", policy=Policy(failback=Failback.RETURN), protocol=Protocol.UDP)
+    assert made.failed("s", "b1", "refused", 0.0)[-1] == Promoted("s", "b1", "b2")
+    assert list(states(made)) == ["b1", "b2"]
+    assert made.tick(RETRY_AFTER)[-1] == Promoted("s", "b2", "b1")
+    assert up(made) == ["b1", "b2"]
 
 
 def test_late_news_of_backends_that_are_not_up_is_ignored() -> None:

@@ -209,6 +209,10 @@ class RunningPlane:
     def release(self, port: int, backend_id: str, within: float | None) -> None:
         self.call(lambda: self.plane.release(str(port), backend_id, within))
 
+    def release_gently(self, port: int, backend_id: str, within: float) -> None:
+        """As an operator drains: UDP flows stay until they end or their time is over."""
+        self.call(lambda: self.plane.release(str(port), backend_id, within, keeps_flows=True))
+
     def kill(self, **query: str) -> int:
         return self.call(lambda: self.plane.kill(SessionQuery(**query)))
 
