@@ -7,10 +7,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TOOLS  := .venv-tools
 JOBS   ?= auto
 
+UV_LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
+
 .DEFAULT_GOAL := help
-.PHONY: help run compiled test suite test-all check fmt docs pages lock clean bench bench-quick bench-setup
+.PHONY: help run compiled test suite test-all tools check fmt docs pages lock clean bench bench-quick bench-setup
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +37,8 @@ test-all:  ## the suite on every Python that is installed and new enough, each i
 		echo "== Python $$version ($$python)"; \
 		$(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$version suite || failed="$$failed $$version"; \
 	done; test -z "$$failed" || { echo "failed on Python:$$failed" >&2; exit 1; }
+
+tools: $(TOOLS)/.installed  ## programs for tests that no distribution has; apart, with dependencies of their own
 
 check: $(STAMP)  ## ruff, mypy, bandit
 	$(BIN)/ruff check .
@@ -63,9 +68,9 @@ bench-quick: bench-setup  ## one of most kinds, one round: under two minutes
 bench-setup: compiled  ## the load generator (needs gcc), and the peers as far as they can be installed
 	@$(BIN)/python -m benchmarks.setup
 
-lock:  ## requirements.lock anew, from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --no-header --no-emit-index-url -o requirements.lock
+lock:  ## requirements.lock and .ci/tools.lock anew (needs uv)
+	$(UV_LOCK) --all-extras pyproject.toml -o requirements.lock
+	$(UV_LOCK) .ci/tools.in -o .ci/tools.lock
 
 clean:  ## away with everything that was made
 	rm -rf harbor/_compiled $(VENV) .venv .venv-* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -82,4 +87,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(TOOLS)/.installed: .ci/tools.lock
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@

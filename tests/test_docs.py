@@ -36,7 +36,8 @@ def config_keys() -> Iterator[str]:
 def dependencies() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
-    wanted = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    tools = (ROOT / ".ci" / "tools.in").read_text().splitlines()
+    wanted = [*project["dependencies"], *(line for extra in extras for line in extra), *tools]
     return {re.split(r"[<>=!~ \[;]", line)[0] for line in wanted}
 
 
@@ -92,7 +93,7 @@ def test_L05_every_dependency_has_its_line_and_no_other_has() -> None:
 
 @pytest.mark.parametrize("name", sorted(dependencies()))
 def test_L01_every_dependency_is_locked_with_hashes(name: str) -> None:
-    lock = (ROOT / "requirements.lock").read_text()
+    lock = "".join((ROOT / path).read_text() for path in ("requirements.lock", ".ci/tools.lock"))
     assert re.search(rf"^{re.escape(name.lower())}==\S+[^\n]* \\\n    --hash=sha256:", lock, re.MULTILINE)
     assert "://" not in lock
 

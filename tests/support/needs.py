@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from pathlib import Path
 from typing import Final, NoReturn
 
 import pytest
@@ -15,8 +17,10 @@ plain_source = pytest.mark.skipif(harbor.is_compiled, reason=SETTLED)
 
 # program -> the Debian package that has it; a program that is not listed has a package of its own name
 PACKAGES: Final = {
+    "certutil": "libnss3-tools",
     "dig": "bind9-dnsutils",
     "dnsmasq": "dnsmasq-base",
+    "gnutls-cli": "gnutls-bin",
     "ip": "iproute2",
     "nc": "netcat-openbsd",
     "nft": "nftables",
@@ -28,17 +32,26 @@ PACKAGES: Final = {
     "ss": "iproute2",
     "setsid": "util-linux",
     "systemd-analyze": "systemd",
+    "testssl": "testssl.sh",
     "unshare": "util-linux",
 }
+TOOLS: Final = ("sslyze",)  # in an environment of their own, see .ci/tools.in
+
+# The test environment has servers in Python. Others live in /usr/sbin, which is not on the PATH of an ordinary user.
+SEARCH: Final = os.pathsep.join(
+    [
+        os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin",
+        str(Path(sys.executable).parent), str(Path(__file__).parents[2] / ".venv-tools" / "bin"),
+    ]
+)  # fmt: skip
 
 
 def needs(program: str) -> str:
     """The path of ``program``; without it the test is skipped, or fails where ``CI=true``."""
-    # Servers live in /usr/sbin, which is not on the PATH of an ordinary user.
-    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    found = shutil.which(program, path=search)
+    found = shutil.which(program, path=SEARCH)
     if found is None:
-        lacking(f"{program} is missing; on Debian: apt-get install {PACKAGES.get(program, program)}")
+        wanted = "make tools" if program in TOOLS else f"on Debian: apt-get install {PACKAGES.get(program, program)}"
+        lacking(f"{program} is missing; {wanted}")
     return found
 
 
