@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.app_node import AppNode, app_node
+from support.https_site import Site, site_of
 from support.port_block import port_block
 from support.programs import Programs, programs
 
@@ -36,3 +37,14 @@ def ports() -> Iterator[range]:
     """Ports for the servers of a test."""
     with port_block(5) as block:
         yield block
+
+
+@pytest.fixture(scope="session")
+def site(node: AppNode) -> Iterator[Site]:
+    """An HTTPS site on the node, for programs that only look at it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="harbor-test-") as directory,
+        port_block(1) as (app,),
+        programs(Path(directory)) as started,
+    ):
+        yield site_of(node, started, Path(directory), app)

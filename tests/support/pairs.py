@@ -13,7 +13,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY: Final = datetime.timedelta(days=1)
 PEM: Final = serialization.Encoding.PEM
@@ -88,6 +88,26 @@ def make(
         builder = builder.add_extension(extension, critical=False)
     signed = builder.sign(own if by is None else by.secret, hashed or hashes.SHA256())
     return Made(signed, own, "" if by is None or by.x509.issuer == by.x509.subject else by.chain)
+
+
+def authority() -> Made:
+    """An authority as strict programs want it: with a use and an identifier for its key."""
+    secret = ec.generate_private_key(ec.SECP256R1())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(secret.public_key())
+    return make(subject="Test authority", is_ca=True, secret=secret, extensions=[identifier, _signing()])
+
+
+def issued_by(by: Made, *names: str) -> Made:
+    """A server's certificate as strict programs want it; ``by`` is an ``authority``."""
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(by.secret.public_key())
+    return make(*names, by=by, extensions=[identifier, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])])
+
+
+def _signing() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
 
 
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:

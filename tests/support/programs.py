@@ -64,10 +64,16 @@ def programs(directory: Path) -> Iterator[Programs]:
         started.close()
 
 
-def output_of(program: str, *arguments: str | int | Path, given: bytes | None = None, fails: Sequence[int] = ()) -> str:
+def output_of(
+    program: str,
+    *arguments: str | int | Path,
+    given: bytes | None = None,
+    fails: Sequence[int] = (),
+    within: float = PATIENCE,
+) -> str:
     """What a client prints; it must succeed, or fail with one of these exit codes."""
     done = subprocess.run(
-        [needs(program), *map(str, arguments)], input=given, capture_output=True, timeout=PATIENCE,
+        [needs(program), *map(str, arguments)], input=given, capture_output=True, timeout=within,
         stdin=subprocess.DEVNULL if given is None else None,
     )  # fmt: skip
     assert done.returncode in (fails or (0,)), (done.returncode, done.stdout[-1000:], done.stderr[-1000:])
