@@ -16,6 +16,7 @@ from support.https_site import NAME, Site
 from support.programs import output_of
 
 SLOW: Final = 110.0  # seconds; testssl.sh is a shell script of 20,000 lines, and needs ten of them on an idle machine
+ODDITIES: Final = range(50)  # its exit codes that count checks with an oddity, be it one it rates as good
 GRAVE: Final = {"MEDIUM", "HIGH", "CRITICAL", "WARN", "FATAL"}
 ACCEPTED: Final = {
     # Mozilla's intermediate profile leaves the choice to the client: all six suites are good, and it knows which its
@@ -35,7 +36,7 @@ def test_D07_testssl_finds_nothing_above_low(site: Site, scratch: Path) -> None:
     report = scratch / "report.json"
     checks = ("--protocols", "--server-preference", "--server-defaults")
     told = ("--add-ca", site.ca, "--ip", "127.0.0.1", "--nodns", "none", "--warnings", "off", "--quiet")
-    output_of("testssl", *checks, *told, "--jsonfile", report, f"{NAME}:{site.port}", within=SLOW)
+    output_of("testssl", *checks, *told, "--jsonfile", report, f"{NAME}:{site.port}", within=SLOW, fails=ODDITIES)
     found = {one["id"]: one for one in json.loads(report.read_text())}
     assert {"TLS1_3", "cert_chain_of_trust", "protocol_negotiated", "TLS_extensions"} <= found.keys()
     grave = {name: one["finding"] for name, one in found.items() if one["severity"] in GRAVE}
