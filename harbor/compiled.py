@@ -34,6 +34,7 @@ MODULES: Final = (
     "harbor.policy.rotation",
     "harbor.policy.sni",
     "harbor.dataplane.acceptor",
+    "harbor.dataplane.backend_tls",
     "harbor.dataplane.budget",
     "harbor.dataplane.dial",
     "harbor.dataplane.http",

@@ -66,6 +66,14 @@ class TlsRulesReply(Reply):
     crl: str | None = None
 
 
+class BackendTlsReply(Reply):
+    """How TLS is spoken to the backends. ``ca`` is the SHA-256 of what was given."""
+
+    verify: bool
+    server_name: str | None
+    ca: str | None = None
+
+
 class ServiceReply(Reply):
     """One leased port with its policy, its backends in queue order, and what it has carried."""
 
@@ -89,6 +97,7 @@ class ServiceReply(Reply):
     closed: dict[str, int] = Field(description="sessions by the reason of their end")
     dropped: dict[str, int] = Field(description="datagrams that went nowhere, by reason")
     tls_rules: TlsRulesReply | None = Field(None, description="absent unless the node ends its TLS")
+    backend_tls: BackendTlsReply | None = Field(None, description="absent unless TLS is spoken to the backends")
 
 
 class FindingReply(Reply):

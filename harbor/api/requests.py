@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -76,6 +77,16 @@ class TlsRulesBody(Strict):
     crl: StrictStr | None = Field(None, description="PEM: which of these were revoked, a list for each of `ca`")
 
 
+class BackendTlsBody(Strict):
+    """How the node speaks TLS to backends; a member that is null has its default."""
+
+    verify: StrictBool | None = Field(None, description="check their certificates; true unless given")
+    server_name: StrictStr | None = Field(
+        None, min_length=1, max_length=253, description="for whom these have to be, instead of each backend's host"
+    )
+    ca: StrictStr | None = Field(None, description="PEM: who may sign them, instead of those whom the system trusts")
+
+
 class _ServiceHead(Strict):
     name: StrictStr = Field(
         description="1 to 63 letters, digits, `.`, `_` or `-`; a prefix like `udp` sets the protocol",
@@ -87,6 +98,7 @@ class _ServiceHead(Strict):
     tls: Literal["off", "node", "passthrough"] | None = None
     plan: Annotated[StrictStr, Field(json_schema_extra={"enum": list(PLANS)})] | None = None
     tls_rules: TlsRulesBody | None = Field(None, description="how the node ends TLS, where it does")
+    backend_tls: BackendTlsBody | None = Field(None, description="how it speaks TLS to the backends; null: it does not")
 
     def wish(self) -> ServiceWish:
         """The same as the value that the node takes."""
@@ -99,11 +111,13 @@ class _ServiceHead(Strict):
             plan=self.plan,
             overrides=self.model_dump(include=set(FIELDS), exclude_none=True),
             tls_rules={} if self.tls_rules is None else self.tls_rules.model_dump(exclude_none=True),
+            backend_tls=None if self.backend_tls is None else self.backend_tls.model_dump(exclude_none=True),
         )
 
 
 class _ServiceChange(Strict):
     tls_rules: TlsRulesBody | None = Field(None, description="the rules that change; null: all as the node's default")
+    backend_tls: BackendTlsBody | None = Field(None, description="what changes of it; null: no TLS to the backends")
 
     @model_validator(mode="before")
     @classmethod

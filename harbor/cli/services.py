@@ -10,13 +10,26 @@ import click
 
 from harbor.cli import stackato
 from harbor.cli.client import pages, segment, send
-from harbor.cli.options import config_option, json_option, taken_tls_rules, tls_options
+from harbor.cli.options import (
+    backend_tls_options,
+    config_option,
+    json_option,
+    taken_backend_tls,
+    taken_tls_rules,
+    tls_options,
+)
 from harbor.cli.output import print_json, say
 from harbor.cli.policies import given, policy_options, shown
 from harbor.model.policy import FIELDS
-from harbor.model.tls import TLS_SETTINGS
+from harbor.model.tls import BACKEND_SETTINGS, TLS_SETTINGS
 
-RESET: Final = (*FIELDS, *(f"tls_{name}" for name in TLS_SETTINGS))
+BACKEND_TLS: Final = "backend_tls"
+RESET: Final = (
+    *FIELDS,
+    *(f"tls_{name}" for name in TLS_SETTINGS),
+    BACKEND_TLS,
+    *(f"{BACKEND_TLS}_{name}" for name in BACKEND_SETTINGS if name != "verify"),
+)
 
 
 @click.command("create-service")
@@ -28,6 +41,7 @@ RESET: Final = (*FIELDS, *(f"tls_{name}" for name in TLS_SETTINGS))
 @click.option("--tls", type=click.Choice(["off", "node", "passthrough"]), help="Who ends TLS on the port.")
 @policy_options
 @tls_options
+@backend_tls_options
 @json_option
 @config_option
 def create_service(
@@ -65,9 +79,10 @@ def create_service(
         "plan": plan,
         "tls": tls,
     }
-    rules = taken_tls_rules(policy)
+    rules, to_backends = taken_tls_rules(policy), taken_backend_tls(policy)
     wish = {name: value for name, value in wish.items() if value is not None} | given(policy)
     wish |= {"tls_rules": rules} if rules else {}
+    wish |= {BACKEND_TLS: to_backends} if to_backends else {}
     # With the key, a request whose answer was lost can be sent again without leasing a second port.
     key = {"Idempotency-Key": str(uuid.uuid4())}
     made = send(config, "POST", "/v1/services", wish, headers=key, tries=2).body
@@ -125,29 +140,35 @@ def service(name: str, as_json: bool, config: Path | None) -> None:
 @click.argument("name")
 @policy_options
 @tls_options
+@backend_tls_options
 @click.option("--reset", multiple=True, type=click.Choice(RESET), help="Follow the node's default again; repeatable.")
 @json_option
 @config_option
 def update_service(name: str, reset: tuple[str, ...], as_json: bool, config: Path | None, **policy: Any) -> None:
-    """Change the policy of a service, and how its TLS is ended. Live sessions stay.
+    """Change the policy of a service, and how TLS is spoken with its clients and backends. Live sessions stay.
 
     \b
     Examples:
       harbor update-service my-port --idle-timeout 600
       harbor update-service my-port --reset idle_timeout
       harbor update-service shop-https --tls-verify required --tls-ca clients.pem
+      harbor update-service shop-https --backend-tls verify --backend-tls-ca internal.pem
     """
-    rules = taken_tls_rules(policy) | {name[4:]: None for name in reset if name not in FIELDS}
+    rules = taken_tls_rules(policy) | _members(reset, "tls_")
+    to_backends = taken_backend_tls(policy) | _members(reset, f"{BACKEND_TLS}_")
     changes = given(policy) | {name: None for name in reset if name in FIELDS}
     changes |= {"tls_rules": rules} if rules else {}
+    if to_backends or BACKEND_TLS in reset:
+        changes[BACKEND_TLS] = None if BACKEND_TLS in reset else to_backends
     if not changes:
         raise click.UsageError("nothing to change; give at least one option")
     changed = send(config, "PATCH", f"/v1/services/{segment(name)}", changes).body
     if as_json:
         print_json(changed)
     else:
-        said = [f"{field} {_shown(changed['policy'][field])}" for field in changes if field != "tls_rules"]
+        said = [f"{field} {_shown(changed['policy'][field])}" for field in changes if field in FIELDS]
         said += [f"tls_{name} {_shown(changed['tls_rules'].get(name))}" for name in rules]
+        said += [f"{BACKEND_TLS} {stackato.backend_tls_words(changed)}"] if BACKEND_TLS in changes else []
         say(f"changed {changed['name']}: {', '.join(said)}")
 
 
@@ -167,6 +188,10 @@ def delete_service(name: str, force: bool, config: Path | None) -> None:
     """
     send(config, "DELETE", f"/v1/services/{segment(name)}", query={"force": "true" if force else None})
     say(f"deleted {name}")
+
+
+def _members(reset: tuple[str, ...], prefix: str) -> dict[str, None]:
+    return {name.removeprefix(prefix): None for name in reset if name not in FIELDS and name.startswith(prefix)}
 
 
 def _shown(value: Any) -> str:

@@ -105,12 +105,23 @@ def _live(service: Mapping[str, Any]) -> Iterator[Row]:
     yield "protocol", service["protocol"]
     yield "exposure", service["exposure"]
     yield "tls", service["tls"]
+    if "backend_tls" in service:
+        yield "backend tls", backend_tls_words(service)
     yield from _listed("apps", service["bindings"])
     yield from _listed("backends", [f"{one['id']} ({one['state']})" for one in service["backends"]])
     yield "sessions", f"{service['sessions']['active']} now, {service['sessions']['opened']} opened"
     yield "traffic", f"{size(service['bytes']['in'])} in, {size(service['bytes']['out'])} out"
     yield "ended", _counts(service["closed"])
     yield "dropped", _counts(service["dropped"])
+
+
+def backend_tls_words(service: Mapping[str, Any]) -> str:
+    """How TLS is spoken to the backends of a service."""
+    how = service.get("backend_tls")
+    if how is None:
+        return "off"
+    name = f", for {how['server_name']}" if how["server_name"] else ""
+    return f"verify{name}" if how["verify"] else f"insecure: certificates are not checked{name}"
 
 
 def _listed(what: str, members: Sequence[str]) -> Iterator[Row]:

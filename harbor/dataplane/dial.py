@@ -25,8 +25,10 @@ from socket import (
 )
 from typing import TYPE_CHECKING, Final
 
+from harbor.dataplane.backend_tls import BackendDoor, BackendHandshake
 from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED, READ_EDGES, STREAM_EDGES, WRITE, Watcher
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, RESET_ON_CLOSE, family_of
+from harbor.dataplane.tls import TlsEnd
 from harbor.model import Reason
 from harbor.policy.rotation import Slot
 
@@ -64,10 +66,22 @@ class Waiting(Watcher):
 class Dial(Watcher):
     """The search for a backend that takes a session: one attempt after another within ``connect_timeout``.
 
-    It watches the attempt under way, and after a moment the client as well.
+    It watches the attempt under way, and after a moment the client as well. Where backends speak TLS, an attempt has
+    succeeded when they have shaken hands (``shaking``).
     """
 
-    __slots__ = ("attempt", "client_left", "client_watched", "deadline", "due", "outcome", "session", "slot", "tried")
+    __slots__ = (
+        "attempt",
+        "client_left",
+        "client_watched",
+        "deadline",
+        "due",
+        "outcome",
+        "session",
+        "shaking",
+        "slot",
+        "tried",
+    )
 
     def __init__(self, session: TcpSession) -> None:
         self.session = session
@@ -76,6 +90,7 @@ class Dial(Watcher):
         self.tried: list[Slot] = []
         self.slot: Slot | None = None
         self.attempt: Socket | None = None
+        self.shaking: BackendHandshake | None = None
         self.client_watched = False
         self.client_left = False  # it said nothing and sent its end
         self.outcome: Reason | None = None
@@ -121,8 +136,10 @@ class Dial(Watcher):
             if self._reached_itself(attempt):
                 attempt.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)  # no TIME_WAIT on the backend's own port
                 self._failed(errno.ECONNREFUSED)
+            elif self.session.listener.backend_door is None:
+                self._connected(attempt, events, None)
             else:
-                self._connected(attempt, events)
+                self._shake_hands(attempt, self.session.listener.backend_door)
 
     def look(self, now: float) -> None:
         """It takes a while: see whether it is overdue, and from now on whether the client leaves."""
@@ -138,8 +155,24 @@ class Dial(Watcher):
             return
         if self.client_left:
             self.session.end(Reason.CLIENT_RESET)
+        elif self.shaking is not None:
+            self.refused("it did not shake hands in time")
         else:
             self._failed(errno.ETIMEDOUT)
+
+    def shaken(self, handshake: BackendHandshake) -> None:
+        """The backend has shaken hands, and is who it should be."""
+        self.shaking = None
+        self._connected(handshake.sock, 0, handshake.end)
+
+    def refused(self, why: str) -> None:
+        """The backend's TLS is not what it should be: go on to the next."""
+        slot = self.slot
+        assert slot is not None
+        self._drop_attempt()
+        self.outcome = Reason.BACKEND_TLS_FAILED
+        self._report(slot, f"TLS with {slot.address}: {why}")
+        self.advance()
 
     def turn_away(self) -> None:
         """The backend of the attempt under way is not wanted any more: go on to the next."""
@@ -175,12 +208,26 @@ class Dial(Watcher):
         listener.reactor.watch(attempt.fileno(), self, STREAM_EDGES)
         return True
 
-    def _connected(self, attempt: Socket, events: int) -> None:
+    def _shake_hands(self, attempt: Socket, door: BackendDoor) -> None:
+        slot = self.slot
+        assert slot is not None
+        sock = self.attempt = door.socket_of(attempt, family_of(slot.address.host))
+        try:
+            shaking = self.shaking = BackendHandshake(self, sock, door.begin(sock, slot))
+        except OSError:  # OpenSSL has no memory for it: not the backend's fault
+            self._drop_attempt()
+            self.outcome = Reason.LIMIT_NODE
+            self.advance()
+            return
+        self.session.reactor.hand_over(sock.fileno(), shaking)
+        shaking.on_news(WRITE)
+
+    def _connected(self, attempt: Socket, events: int, tls: TlsEnd | None) -> None:
         session, slot = self.session, self.slot
         assert slot is not None
         session.listener.plane.dialling.pop(self, None)
         self.attempt = None
-        session.connected(attempt, slot)
+        session.connected(attempt, slot, tls)
         inbound = session.inbound
         assert inbound is not None
         if self.client_watched:  # what it said while there was nowhere to send it is news once more
@@ -189,6 +236,10 @@ class Dial(Watcher):
         else:
             session.reactor.watch(session.client, inbound, READ_EDGES)
         inbound.pump()
+        if tls is not None:
+            if session.outbound is not None:
+                session.outbound.pump_later()  # its first words may have come with the handshake
+            return
         if not inbound.moved and session.inbound is not None:
             # Nothing will carry the handshake's last acknowledgement soon, and who speaks first waits for it.
             attempt.setsockopt(IPPROTO_TCP, TCP_QUICKACK, ACKNOWLEDGE_NOW)
@@ -206,16 +257,18 @@ class Dial(Watcher):
     def _blame(self, slot: Slot, code: int) -> None:
         self.outcome = BACKENDS_FAULT.get(code, Reason.CONNECT_FAILED)
         if code in BACKENDS_FAULT:
-            detail = f"TCP connect to {slot.address}: {os.strerror(code)}"
-            listener = self.session.listener
-            listener.plane.observer.backend_failed(listener.service_id, slot.backend_id, slot.address, detail)
+            self._report(slot, f"TCP connect to {slot.address}: {os.strerror(code)}")
+
+    def _report(self, slot: Slot, detail: str) -> None:
+        listener = self.session.listener
+        listener.plane.observer.backend_failed(listener.service_id, slot.backend_id, slot.address, detail)
 
     def _drop_attempt(self) -> None:
         attempt, slot = self.attempt, self.slot
         assert attempt is not None
         assert slot is not None
         slot.active -= 1
-        self.attempt = self.slot = None
+        self.attempt = self.slot = self.shaking = None
         self.session.listener.plane.dialling.pop(self, None)
         self.session.reactor.discard(attempt.detach())
 

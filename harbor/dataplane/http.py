@@ -24,6 +24,7 @@ PAGES: Final = {
     Reason.CONNECT_REFUSED: (502, "The application does not answer at its port"),
     Reason.CONNECT_FAILED: (502, "The application cannot be reached"),
     Reason.CONNECT_TIMEOUT: (504, "The application did not answer in time"),
+    Reason.BACKEND_TLS_FAILED: (502, "The application's side of TLS failed, or its certificate is not accepted"),
 }
 HEAD_TIMEOUT: Final = 30.0  # seconds for a request head, whatever comes of it meanwhile
 BODY_TIMEOUT: Final = 60.0  # seconds in which something of a body must come
@@ -146,7 +147,9 @@ class Answers(Stream):
         """The backend was reset, or was found dead."""
         if self.other is None:
             return
-        if self.http.may_answer:
+        if self.http.is_idle and self.source_tls is not None and self.source_tls.is_truncated:
+            self.session.conclude()  # nothing was under way, so that nothing can be lacking
+        elif self.http.may_answer:
             self.session.refuse(502, "The application broke off the connection without an answer", Reason.BACKEND_RESET)
         else:
             super().broke()

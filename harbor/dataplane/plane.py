@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from harbor.dataplane.acceptor import Acceptor
+from harbor.dataplane.backend_tls import BackendDoor
 from harbor.dataplane.budget import PER_TCP_SESSION, PER_UDP_FLOW, Descriptors
 from harbor.dataplane.dial import Dial
 from harbor.dataplane.leaving import Leaving
@@ -36,7 +37,7 @@ from harbor.model import (
     SessionQuery,
     SessionView,
 )
-from harbor.model.tls import TlsTerms
+from harbor.model.tls import BackendTls, TlsTerms
 from harbor.policy.rotation import Slot
 
 DIAL_TICK: Final = 0.05  # seconds between looks at dials that have not been answered
@@ -82,6 +83,7 @@ class OpenPort:
             key = (route.backend_id, route.address)
             slot = self.slots[key] = known.pop(key) if key in known else Slot(*key)
             slot.up, slot.weight, slot.since = route.up, float(route.weight), route.since
+            slot.host = route.host
         self.former = [slot for slot in (*self.former, *known.values()) if slot.active]
         current = list(self.slots.values())
         if self.tcp is not None:
@@ -174,10 +176,7 @@ class DataPlane:
         Errors: ``PortTaken``, also when a certificate that the port is to show cannot be used.
         """
         assert opening.service_id not in self._ports
-        try:
-            door = Door(opening.tls) if opening.tls is not None else None
-        except OSError as error:
-            raise PortTaken(f"TCP port {opening.port} cannot show its certificate: {error}") from error
+        door, backend_door = _doors(opening)
         tcp = bind_tcp(opening.host, opening.port, self.liveness) if opening.protocol.has_tcp else None
         try:
             udp = bind_udp(opening.host, opening.port) if opening.protocol.has_udp else None
@@ -188,12 +187,16 @@ class DataPlane:
         self.listening.add(Address(opening.host, opening.port))
         self._ports[opening.service_id] = OpenPort(
             opening,
-            self._listener(opening, Acceptor(self, tcp), door) if tcp else None,
+            self._listener(opening, Acceptor(self, tcp), door, backend_door) if tcp else None,
             UdpPort(self, opening.service_id, udp, is_wildcard(opening.host), opening.policy) if udp else None,
         )
 
-    def _listener(self, opening: Opening, acceptor: Acceptor, door: Door | None) -> TcpListener:
-        return TcpListener(self, opening.service_id, acceptor, opening.policy, door, opening.http)
+    def _listener(
+        self, opening: Opening, acceptor: Acceptor, door: Door | None, backend_door: BackendDoor | None
+    ) -> TcpListener:
+        listener = TcpListener(self, opening.service_id, acceptor, opening.policy, door, opening.http)
+        listener.backend_door = backend_door
+        return listener
 
     def open(self, service_id: str) -> None:
         """Serve a port that was bound."""
@@ -234,6 +237,17 @@ class DataPlane:
         port = self._ports.get(service_id)
         if port is not None and port.tcp is not None and port.tcp.door is not None:
             port.tcp.door.renew(terms)
+
+    def set_backend_tls(self, service_id: str, terms: BackendTls | None) -> None:
+        """Speak TLS to the backends of the next sessions like this, or not at all. Unknown services are ignored.
+
+        Errors: OSError (ssl.SSLError) if what should verify them cannot be read; it stays as it was then.
+        """
+        port = self._ports.get(service_id)
+        if port is not None and port.tcp is not None:
+            door = port.tcp.backend_door
+            if terms != (door.terms if door is not None else None):
+                port.tcp.backend_door = BackendDoor(terms) if terms is not None else None
 
     def set_backends(self, service_id: str, routes: Sequence[Route]) -> None:
         """Send new sessions to these backends, in this order. Unknown services are ignored."""
@@ -373,6 +387,17 @@ class DataPlane:
                 if network is not None and ipaddress.ip_address(_client_host(session)) not in network:
                     continue
                 yield port, session
+
+
+def _doors(opening: Opening) -> tuple[Door | None, BackendDoor | None]:
+    try:
+        door = Door(opening.tls) if opening.tls is not None else None
+    except OSError as error:
+        raise PortTaken(f"TCP port {opening.port} cannot show its certificate: {error}") from error
+    try:
+        return door, BackendDoor(opening.backend_tls) if opening.backend_tls is not None else None
+    except OSError as error:
+        raise PortTaken(f"TCP port {opening.port} cannot check the certificates of its backends: {error}") from error
 
 
 def _client_host(session: TcpSession | UdpFlow) -> str:

@@ -37,6 +37,7 @@ class TcpSession:
     __slots__ = (
         "_client",
         "backend",
+        "backend_tls",
         "clear",
         "client",
         "client_address",
@@ -65,6 +66,7 @@ class TcpSession:
         self.client_address = client_address
         self.started = listener.reactor.now
         self.backend: Socket | None = None
+        self.backend_tls: TlsEnd | None = None  # what speaks TLS to the backend
         self.slot: Slot | None = None
         self.dial: Dial | None = None
         self.inbound: Stream | None = None
@@ -79,9 +81,10 @@ class TcpSession:
         dial.client_watched = True
         self.reactor.hand_over(self.client, Waiting(dial))
 
-    def connected(self, backend: Socket, slot: Slot) -> None:
-        """The backend has answered: from now on bytes flow."""
+    def connected(self, backend: Socket, slot: Slot, tls: TlsEnd | None) -> None:
+        """The backend has answered, and shaken hands where it has to: from now on bytes flow."""
         self.backend = backend
+        self.backend_tls = tls
         self.slot = slot
         self.dial = None
         client, far = self.client, backend.fileno()
@@ -93,7 +96,8 @@ class TcpSession:
         self.inbound, self.outbound = inbound, outbound
         inbound.other, outbound.other = outbound, inbound
         inbound.source_tls = outbound.sink_tls = self.tls
-        self.clear = self.tls is None and http is None
+        inbound.sink_tls = outbound.source_tls = tls
+        self.clear = self.tls is None and http is None and tls is None
         self.reactor.hand_over(far, outbound)
 
     def settle(self) -> None:
@@ -103,15 +107,16 @@ class TcpSession:
             self.clear = (
                 self.tls is None
                 and self.http is None
+                and self.backend_tls is None
                 and not (
                     inbound.ended or outbound.ended or inbound.held or outbound.held or inbound.fault or outbound.fault
                 )
             )
 
     def end_sink(self, stream: Stream) -> None:
-        """Pass on the end of a direction. Errors: OSError if the sink is dead."""
-        if stream.sink_tls is not None and stream.sink_tls.end() and stream.other is not None:
-            stream.other.pump_later()  # the client's end was found meanwhile, so that no news will tell of it
+        """Pass on the end of a direction. Errors: BlockingIOError if it has to wait, OSError if the sink is dead."""
+        if stream.sink_tls is not None:
+            stream.sink_tls.end()
         sink = self.backend if stream is self.inbound else self.client_socket()
         assert sink is not None
         sink.shutdown(SHUT_WR)
@@ -135,8 +140,6 @@ class TcpSession:
 
     def both_ended(self, first: Stream) -> None:
         """Both sides have ended in order."""
-        if self.tls is not None:
-            self.tls.end()
         self.end(Reason.CLIENT_CLOSED if first is self.inbound else Reason.BACKEND_CLOSED)
 
     def broke(self, stream: Stream) -> None:
@@ -157,7 +160,8 @@ class TcpSession:
             self.end(Reason.BACKEND_CLOSED, keep_client=True)
             discard_until_end(self.reactor, self.listener.plane.descriptors, self.client_socket())
         else:
-            self.end(Reason.BACKEND_RESET, keep_client=True)
+            is_truncated = self.backend_tls is not None and self.backend_tls.is_truncated
+            self.end(Reason.BACKEND_TRUNCATED if is_truncated else Reason.BACKEND_RESET, keep_client=True)
             reset_when_delivered(self.reactor, self.listener.plane.descriptors, self.client_socket())
 
     def unreachable(self, reason: Reason) -> None:
@@ -193,8 +197,10 @@ class TcpSession:
         if reason is None:
             has_left = self.inbound is not None and self.inbound.ended
             reason = Reason.CLIENT_CLOSED if has_left else Reason.BACKEND_CLOSED
+            if self.backend_tls is not None:
+                self.backend_tls.close()
         if self.tls is not None:
-            self.tls.end()
+            self.tls.close()
         client = self.client_socket()
         try:
             client.shutdown(SHUT_WR)

@@ -52,6 +52,7 @@ class Stream(Watcher):
 
     __slots__ = (
         "ended",
+        "ended_second",
         "ending",
         "fault",
         "held",
@@ -78,6 +79,7 @@ class Stream(Watcher):
         self.moved = 0
         self.ending = False  # a short read proves nothing: an end is due, or urgent data stops reads at its mark
         self.ended = False  # end of file was read and passed on
+        self.ended_second = False  # the other direction had ended before
         self.fault: OSError | None = None  # what a send towards our source failed with
         self.queued = False
 
@@ -202,6 +204,11 @@ class Stream(Watcher):
     def flush(self) -> None:
         """Try to give the sink what is held, and go on reading once that is gone."""
         assert self.held is not None
+        if self.owes_end():
+            self.let_go()
+            if self.other is not None:
+                self._pass_end_on(self.other)
+            return
         try:
             sent = self.transmit(self.held)
         except BlockingIOError:
@@ -233,16 +240,30 @@ class Stream(Watcher):
             self.broke()
             return
         self.ended = True
+        self.ended_second = other.ended
         self.session.clear = False
-        if other.ended:
+        if other.ended and self.sink_tls is None and not other.owes_end():
             self.session.both_ended(first=other)
             return
+        self._pass_end_on(other)
+
+    def owes_end(self) -> bool:
+        """Whether the sink has still to be told that this direction has ended."""
+        return self.held is not None and not len(self.held)
+
+    def _pass_end_on(self, other: Stream) -> None:
         try:
             self.session.end_sink(self)
-        except OSError as error:
-            self.refused(error)
+        except BlockingIOError:
+            self.hold(memoryview(b""))  # what says so in TLS waits for room
             return
-        if self.fault is not None:
+        except OSError as error:
+            if not other.ended:  # else the peer has said its last word, and need not wait for ours
+                self.refused(error)
+                return
+        if other.ended and not other.owes_end():
+            self.session.both_ended(first=other if self.ended_second else self)
+        elif self.fault is not None:
             self.broke()
 
     def refused(self, error: OSError) -> None:

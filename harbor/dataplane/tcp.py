@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harbor.dataplane.acceptor import Acceptor, Taker
+from harbor.dataplane.backend_tls import BackendDoor
 from harbor.dataplane.budget import PER_TCP_SESSION
 from harbor.dataplane.dial import Dial
 from harbor.dataplane.newcomers import Newcomer
@@ -53,6 +54,7 @@ class TcpListener(Taker):
         self.plane = plane
         self.reactor: Reactor = plane.reactor
         self.door = door
+        self.backend_door: BackendDoor | None = None  # where the service speaks TLS to its backends
         self.port = acceptor.port
         self.family = acceptor.family
         self._says_http = is_http

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import array
 import fcntl
+import os
 import socket
 import ssl
 import termios
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.newcomers import Newcomer, Newcomers
@@ -41,22 +43,40 @@ CIPHERS: Final = ":".join(
 )
 VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
+# What OpenSSL says of an end that was not announced. Of a reset it says nothing; before OpenSSL 3, of neither.
+TRUNCATIONS: Final = ("UNEXPECTED_EOF_WHILE_READING",) if ssl.OPENSSL_VERSION_INFO >= (3,) else (None,)
+
 _WANT: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class TlsEnd:
     """The TLS of one connection, between its descriptor and a stream. The socket stays its maker's to close."""
 
-    __slots__ = ("_fd", "_pending", "_read", "_socket", "_ssl", "_unread", "_write", "is_truncated")
+    __slots__ = (
+        "_fd",
+        "_notice",
+        "_pending",
+        "_read",
+        "_socket",
+        "_ssl",
+        "_unread",
+        "_write",
+        "has_ended",
+        "is_truncated",
+    )
 
-    def __init__(self, context: ssl.SSLContext, sock: socket.socket, server_side: bool) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, sock: socket.socket, server_side: bool, peer: str | None = None
+    ) -> None:
         # SSLContext.wrap_socket() would make a second socket object and ask the kernel what we know, for 20 µs.
-        connection: Any = context._wrap_socket(sock, server_side)  # type: ignore[attr-defined]
+        connection: Any = context._wrap_socket(sock, server_side, peer)  # type: ignore[attr-defined]
         self._socket = sock  # OpenSSL's side has only a weak reference
         self._fd = sock.fileno()
         self._ssl = connection
         self._read, self._write, self._pending = connection.read, connection.write, connection.pending
         self._unread = array.array("i", [0])
+        self._notice = b""  # of our close_notify, what the kernel has not taken yet
+        self.has_ended = False  # the peer has, in order
         self.is_truncated = False  # it ended without close_notify: what was said may not be all
 
     def handshake(self) -> bool:
@@ -74,14 +94,17 @@ class TlsEnd:
     def receive(self, room: memoryview) -> int:
         """Up to a record of what the peer said; 0 at its orderly end. Errors: BlockingIOError, OSError."""
         try:
-            return int(self._read(RECORD, room))
+            count = int(self._read(RECORD, room))
         except _WANT:
             raise BlockingIOError from None
         except ssl.SSLZeroReturnError:
-            return 0
-        except ssl.SSLEOFError:
-            self.is_truncated = True
+            count = 0
+        except ssl.SSLEOFError as error:
+            self.is_truncated = getattr(error, "reason", None) in TRUNCATIONS  # typed as str, which it may not be
             raise
+        if not count:
+            self.has_ended = True
+        return count
 
     def is_drained(self) -> bool:
         """Whether nothing is left to be received, neither here nor in the kernel."""
@@ -101,13 +124,49 @@ class TlsEnd:
                 raise BlockingIOError from None
         return sent
 
-    def end(self) -> bool:
-        """Send close_notify; whether the peer's own was found on that occasion. Receiving goes on."""
+    def end(self) -> None:
+        """Send close_notify; receiving goes on. Errors: BlockingIOError (call it again once there is room), OSError."""
+        if not self._notice and not self.has_ended:
+            self._notice = self._close_notify()
+        elif not self._notice:
+            try:
+                self._ssl.shutdown()
+            except _WANT:
+                raise BlockingIOError from None
+        while self._notice:
+            self._notice = self._notice[os.write(self._fd, self._notice) :]
+
+    def close(self) -> None:
+        """Send close_notify, if the kernel takes it now; nothing is received any more."""
         try:
             self._ssl.shutdown()
-        except ssl.SSLError:
-            return False  # it is sent, but the peer's has not come yet, or has data before it; or the peer is gone
-        return True
+        except OSError:
+            pass  # an SSLError, too: it is sent, but the peer's has not come yet; or the peer is gone
+
+    def _close_notify(self) -> bytes:
+        """What says to the peer that we have ended, for us to send.
+
+        Whoever asks OpenSSL to send it makes it read, too, and data that it finds then is a fatal error to it, though
+        TLS lets the peer go on (RFC 8446 §6.1). So it is asked where there is nothing to be read.
+        """
+        near, far = socket.socketpair()
+        with near, far:
+            near.setblocking(False)
+            far.setblocking(False)
+            kept = os.dup(self._fd)
+            try:
+                os.dup2(far.fileno(), self._fd, inheritable=False)
+                try:
+                    self._ssl.shutdown()
+                except ssl.SSLError:
+                    pass  # the peer's has not come
+                finally:
+                    os.dup2(kept, self._fd, inheritable=False)
+                return near.recv(RECORD)
+            except BlockingIOError:
+                return b""  # it broke before
+            finally:
+                os.close(kept)
 
     def version(self) -> str:
         """The protocol, like ``TLSv1.3``."""
@@ -214,21 +273,25 @@ class Handshake(Newcomer):
         """The client has said something, or left."""
         if not self.is_waiting:
             self.is_waiting = True
-            self.listener.plane.handshakes.wait(self)
+            self.listener.plane.handshakes.wait(self._go_on)
+
+    def _go_on(self) -> None:
+        self.is_waiting = False
+        self.listener.plane.handshakes.go_on(self)
 
 
 class Handshakes:
-    """The line of those handshakes on this node that can go on."""
+    """The line of those handshakes on this node, with clients and with backends, that can go on."""
 
     def __init__(self, reactor: Reactor, newcomers: Newcomers) -> None:
         self._reactor = reactor
         self._newcomers = newcomers
-        self._line: deque[Handshake] = deque()
+        self._line: deque[Callable[[], None]] = deque()
         self._is_serving = False
 
-    def wait(self, handshake: Handshake) -> None:
-        """Let this one go on when it is its turn."""
-        self._line.append(handshake)
+    def wait(self, step: Callable[[], None]) -> None:
+        """Take this step of a handshake when it is its turn."""
+        self._line.append(step)
         if not self._is_serving:
             self._is_serving = True
             self._reactor.again(self._serve)
@@ -236,15 +299,15 @@ class Handshakes:
     def _serve(self) -> None:
         self._is_serving = False
         for _ in range(min(AT_ONCE, len(self._line))):
-            handshake = self._line.popleft()
-            handshake.is_waiting = False
-            if handshake in self._newcomers:
-                self._go_on(handshake)
+            self._line.popleft()()
         if self._line:
             self._is_serving = True
             self._reactor.again(self._serve)
 
-    def _go_on(self, handshake: Handshake) -> None:
+    def go_on(self, handshake: Handshake) -> None:
+        """Go on with the handshake of a client, unless it was given up meanwhile."""
+        if handshake not in self._newcomers:
+            return
         listener = handshake.listener
         door = listener.door
         if not handshake.is_known and not self._speaks_tls(handshake):

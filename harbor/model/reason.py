@@ -20,6 +20,8 @@ class Reason(StrEnum):
     NO_BACKEND = "no_backend"  # the service has no backend that takes traffic
     TLS_HANDSHAKE_FAILED = "tls_handshake_failed"  # the client did not shake hands, or not in time
     TLS_TRUNCATED = "tls_truncated"  # the client's TLS ended without saying so; what it sent may not be all
+    BACKEND_TLS_FAILED = "backend_tls_failed"  # no backend tried shook hands as it should, or in time
+    BACKEND_TRUNCATED = "backend_truncated"  # the backend's TLS ended without saying so; its answer may not be whole
     BAD_REQUEST = "bad_request"  # the client's HTTP was malformed, ambiguous or too slow
     BAD_RESPONSE = "bad_response"  # the backend's HTTP was malformed
     IDLE_TIMEOUT = "idle_timeout"  # nothing moved for idle_timeout (TCP) or udp_timeout (UDP)

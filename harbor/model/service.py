@@ -71,7 +71,8 @@ class Address(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Service:
     """One leased port. ``created`` is Unix time. ``overrides`` holds only the policy fields that were set on it, and
-    ``tls_rules`` what was set of TLS (``harbor.model.tls.TLS_SETTINGS``).
+    ``tls_rules`` what was set of TLS (``harbor.model.tls.TLS_SETTINGS``). ``backend_tls`` is what was set of TLS to its
+    backends (``BACKEND_SETTINGS``), and None if none is spoken.
 
     ``origin`` is what a platform asked with: at least ``platform`` and ``instance_id``, the platform's own id for it.
     """
@@ -88,6 +89,7 @@ class Service:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
     tls_rules: Mapping[str, Any] = field(default_factory=dict)
+    backend_tls: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ MOST_ALPN: Final = 8  # protocols one service may offer; clients speak one or tw
 RULES: Final = ("min_version", "alpn", "verify", "unknown_name")
 # What may be set on a service: its rules, and as PEM who may sign clients, and whom these have revoked.
 TLS_SETTINGS: Final = (*RULES, "ca", "crl")
+# What may be set of TLS to backends; ``ca`` is PEM.
+BACKEND_SETTINGS: Final = ("verify", "server_name", "ca")
 LONGEST_ALPN: Final = 255  # bytes of one protocol's name: its length is one byte (RFC 7301)
 
 
@@ -98,6 +100,32 @@ class TlsTerms:
             raise ValueError("there is no TLS without a certificate")
         if self.rules.verify is Verify.REQUIRED and self.ca_file is None:
             raise ValueError("clients cannot be verified without those who may sign them")
+
+
+@dataclass(frozen=True, slots=True)
+class BackendTls:
+    """How a service speaks TLS to its backends. ``server_name``: for whom their certificates have to be, instead of the
+    host of each; ``ca_file``: who may sign them, instead of those whom the system trusts.
+    """
+
+    verify: bool = True
+    server_name: str | None = None
+    ca_file: str | None = None
+
+
+def check_backend_tls(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be set of TLS to backends, as JSON holds it. Errors: ``Invalid`` (``backend_tls_invalid``)."""
+    for name, value in settings.items():
+        if name not in BACKEND_SETTINGS:
+            raise backend_wrong(str(name)[:20], f"there is no such setting; there are {', '.join(BACKEND_SETTINGS)}")
+        if not isinstance(value, bool if name == "verify" else str):
+            raise backend_wrong(name, "give true or false" if name == "verify" else "give a text")
+    return dict(settings)
+
+
+def backend_wrong(setting: str, why: str) -> Invalid:
+    """What says that a setting of TLS to backends cannot be."""
+    return Invalid(f"backend_tls: {setting}: {why}", code="backend_tls_invalid")
 
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from harbor.model.policy import Policy
 from harbor.model.reason import Drop, Reason
 from harbor.model.service import Address, Protocol
-from harbor.model.tls import TlsTerms
+from harbor.model.tls import BackendTls, TlsTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,15 @@ class Opening:
     policy: Policy
     tls: TlsTerms | None = None
     http: bool = False  # whether what passes is read as HTTP, unless the policy says
+    backend_tls: BackendTls | None = None  # how TLS is spoken to the backends, if it is
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One backend that may receive traffic, at the address to dial (already admitted), in queue order.
 
-    ``since`` is when it came up or went down, by the monotonic clock.
+    ``since`` is when it came up or went down, by the monotonic clock. ``host`` is the name that it registered with,
+    and None for an address.
     """
 
     backend_id: str
@@ -37,6 +39,7 @@ class Route:
     up: bool = True
     weight: int = 1
     since: float = 0.0
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,15 @@ class ServiceWish:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
     tls_rules: Mapping[str, Any] = field(default_factory=dict)
+    backend_tls: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
     """A service with its present state. ``reason`` is set while it is degraded; ``listen`` is the bound address.
 
-    ``apps`` are those that are bound to it, by name. ``tls_rules`` are None unless the node ends its TLS.
+    ``apps`` are those that are bound to it, by name. ``tls_rules`` are None unless the node ends its TLS,
+    ``backend_tls`` is None unless TLS is spoken to its backends.
     """
 
     service: Service
@@ -43,6 +45,7 @@ class ServiceView:
     counters: ServiceCounters
     apps: tuple[str, ...] = ()
     tls_rules: Mapping[str, Any] | None = None
+    backend_tls: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         service = self.service
@@ -70,6 +73,8 @@ class ServiceView:
             body["reason"] = self.reason
         if self.tls_rules is not None:
             body["tls_rules"] = dict(self.tls_rules)
+        if self.backend_tls is not None:
+            body["backend_tls"] = dict(self.backend_tls)
         return body
 
 

@@ -33,6 +33,7 @@ from harbor.certificates import (
 from harbor.errors import HarborError, Invalid, NotFound, Refused
 from harbor.model import Service, Tls
 from harbor.model.certificate import DAY, Source
+from harbor.node.backend_tls import check_to_backends
 from harbor.node.certificate_news import News
 from harbor.node.expiry import Expiry
 from harbor.node.parts import NODE, Parts
@@ -73,6 +74,9 @@ class Certificates:
     def restore(self, saved: Iterable[SaveCertificate]) -> None:
         """Put back what was served, then look at what there is now. Blocks; meant for the start."""
         services = self._ended_here()
+        all_services = self._parts.registry.services()
+        for service in all_services:
+            self.shelf.keep_texts(service)
         owners = {OWN, *(service.id for service in services)}
         for row in saved:
             if owner_of(row.owner) in owners:
@@ -82,8 +86,6 @@ class Certificates:
         if services:
             if self._is_due():
                 self._apply_own(self._make_own())
-            for service in services:
-                self.shelf.keep_texts(service)
             marks = listing(self._parts.config.certs_dir)
             if marks is not None:  # else it is not there, or not for us: what was served stays
                 for owner, stem in stems(services, marks, self.shelf.owners()):
@@ -91,7 +93,7 @@ class Certificates:
                     self._apply(owner, stem, self._read(stem, marks))
         self._expiry.restore(self._parts.feed.recent(limit=EVERY))
         self._expiry.look(self.shelf.of(services), time.time())
-        self._keep.sweep(self.shelf.digests(services))
+        self._keep.sweep(self.shelf.digests(all_services))
 
     def start(self) -> None:
         """Begin to watch."""
@@ -151,18 +153,22 @@ class Certificates:
                 await self._look([service], at_once=True)
 
     async def check_rules(self, service: Service) -> None:
-        """Return if the rules of this service can be kept. Errors: ``Invalid`` (``tls_rules_invalid``)."""
-        if service.tls is not Tls.NODE:
-            if service.tls_rules:
-                raise Invalid(
-                    f"service {service.name} has rules for TLS, which the node does not end: its TLS is "
-                    f"{service.tls.value}; ask for tls: node, or leave the rules out",
-                    code="tls_rules_invalid",
-                )
-            return
+        """Return if the rules of this service can be kept, to both sides.
+
+        Errors: ``Invalid`` (``tls_rules_invalid``, ``backend_tls_invalid``), ``StoreFailed``.
+        """
+        if service.backend_tls is not None:
+            check_to_backends(service, service.backend_tls)
+        if service.tls is not Tls.NODE and service.tls_rules:
+            raise Invalid(
+                f"service {service.name} has rules for TLS, which the node does not end: its TLS is "
+                f"{service.tls.value}; ask for tls: node, or leave the rules out",
+                code="tls_rules_invalid",
+            )
         if "ca" in service.tls_rules:
             check_clients(service.tls_rules["ca"], service.tls_rules.get("crl"), time.time())
-        await asyncio.to_thread(self.shelf.keep_texts, service)
+        if service.tls_rules or service.backend_tls:
+            await asyncio.to_thread(self.shelf.keep_texts, service)
 
     def show(self, service: Service) -> None:
         """Let a service show what it has by now, by the rules that it has now."""

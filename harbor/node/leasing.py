@@ -14,8 +14,9 @@ from typing import Any, Final
 from harbor.errors import Invalid, Refused
 from harbor.model import Exposure, Policy, Reason, Service, ServiceCounters, ServiceView, ServiceWish, Status, Tls
 from harbor.model.policy import FIELDS, check_overrides
-from harbor.model.tls import check_settings
+from harbor.model.tls import check_backend_tls, check_settings
 from harbor.node.apps import unbound_event
+from harbor.node.backend_tls import changed_backend_tls
 from harbor.node.backing import Backing
 from harbor.node.certificates import Certificates
 from harbor.node.listeners import Listeners
@@ -27,6 +28,7 @@ from harbor.policy.ports import InternalPorts, Ports
 from harbor.policy.registry import origin_of
 from harbor.store import RemoveService, RestPort, SaveReply, SaveService
 
+TLS_CHANGES: Final = ("tls_rules", "backend_tls")  # what can be changed beside the policy
 SAID: Final = 5  # apps that a refusal names; a service with more is recognised by these
 
 
@@ -60,7 +62,11 @@ class Leasing:
             if earlier is not None:
                 return dict(earlier.body), False
             overrides = check_overrides(wish.overrides)
-            draft = dataclasses.replace(self._plan(wish, overrides), tls_rules=check_settings(wish.tls_rules))
+            draft = dataclasses.replace(
+                self._plan(wish, overrides),
+                tls_rules=check_settings(wish.tls_rules),
+                backend_tls=None if wish.backend_tls is None else check_backend_tls(wish.backend_tls),
+            )
             planned = {draft.name, origin_of(draft)} - {None}
             self._planned |= planned
             try:
@@ -85,7 +91,7 @@ class Leasing:
         known = registry.find(ref)
         async with self._parts.locks.hold(known.id):
             service = registry.find(known.id)
-            policy_changes = {name: value for name, value in changes.items() if name != "tls_rules"}
+            policy_changes = {name: value for name, value in changes.items() if name not in TLS_CHANGES}
             given = {name: value for name, value in policy_changes.items() if value is not None}
             overrides = {**service.overrides, **given}
             tls_rules = _changed_rules(service, changes)
@@ -104,6 +110,7 @@ class Leasing:
                 plan=service.plan if plan is None else plan,
                 origin=service.origin if origin is None else origin,
                 tls_rules=tls_rules,
+                backend_tls=changed_backend_tls(service, changes),
             )
             await self._certificates.check_rules(successor)
             renamed = {"plan": successor.plan} if successor.plan != service.plan else {}
@@ -205,10 +212,11 @@ class Leasing:
         try:
             service = dataclasses.replace(draft, port=port, int_port=int_port)
             listen = parts.listen_address(service.exposure)
-            rules = self._certificates.shelf.rules(service)
+            shelf = self._certificates.shelf
             body = ServiceView(
-                service, Status.READY, None, listen, policy, (), ServiceCounters(), tls_rules=rules
-            ).as_json()
+                service, Status.READY, None, listen, policy, (), ServiceCounters(),
+                tls_rules=shelf.rules(service), backend_tls=shelf.backend_rules(service),
+            ).as_json()  # fmt: skip
             event = parts.feed.draft(
                 "service.created",
                 actor,
@@ -289,7 +297,8 @@ def _short(name: str, value: Any) -> Any:
 
 def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: getattr(value, "value", value) for name, value in changes.items()}
-    rules = plain.get("tls_rules")
-    if isinstance(rules, Mapping):
-        plain["tls_rules"] = {name: _short(name, value) for name, value in rules.items()}
+    for group in TLS_CHANGES:
+        rules = plain.get(group)
+        if isinstance(rules, Mapping):
+            plain[group] = {name: _short(name, value) for name, value in rules.items()}
     return plain

@@ -119,11 +119,12 @@ class Node:
         self._listeners = Listeners(self._plane, self._ports, self._healed)
         self._certificates = Certificates(self._parts)
         self._parts.terms = self._certificates.shelf.terms
+        self._parts.backend_terms = self._certificates.shelf.backend_terms
         self._views = Views(
             self._parts,
             self._ports,
             self._listeners,
-            self._certificates.shelf.rules,
+            self._certificates.shelf,
             lambda: (*warnings, *self.outside()),
         )
         self._apps = Apps(self._parts, self._replies)
@@ -224,8 +225,8 @@ class Node:
         origin: Mapping[str, Any] | None = None,
         noted: Mapping[str, Any] = NOTHING,
     ) -> ServiceView:
-        """Change policy fields, and with ``tls_rules`` how TLS is ended; None means the node's default again. Live
-        sessions stay.
+        """Change policy fields, with ``tls_rules`` how TLS is ended, and with ``backend_tls`` how it is spoken to the
+        backends; None means the node's default again, and no TLS to the backends. Live sessions stay.
 
         A new ``plan`` or ``origin`` is written down and changes nothing else: protocol and TLS stay what they are.
         """

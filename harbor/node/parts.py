@@ -11,6 +11,7 @@ from harbor.config import Config
 from harbor.dataplane.plane import DataPlane
 from harbor.errors import Refused
 from harbor.model import Exposure, Opening, Policy, Service, TlsTerms
+from harbor.model.tls import BackendTls
 from harbor.node.feed import EventFeed
 from harbor.node.journal import Journal
 from harbor.node.locks import Locks
@@ -26,8 +27,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Parts:
-    """One of each, made by ``Node``. ``terms`` says how the node ends the TLS of a service. ``under_way`` keeps changes
-    alive whose caller has gone; while ``stopping`` no new ones begin.
+    """One of each, made by ``Node``. ``terms`` says how the node ends the TLS of a service, ``backend_terms`` how it
+    speaks TLS to the backends. ``under_way`` keeps changes alive whose caller has gone; while ``stopping`` no new ones
+    begin.
     """
 
     config: Config
@@ -40,6 +42,7 @@ class Parts:
     journal: Journal
     admission: Admission
     terms: Callable[[Service], TlsTerms | None] = lambda service: None
+    backend_terms: Callable[[Service], BackendTls | None] = lambda service: None
     under_way: set[asyncio.Task[Any]] = field(default_factory=set)
     stopping: bool = False
 
@@ -53,10 +56,14 @@ class Parts:
         host = self.listen_address(service.exposure)
         terms = self.terms(service)
         says_https = terms is not None and says_tls(service.name, service.plan)
-        return Opening(service.id, service.name, service.protocol, host, service.port, policy, terms, says_https)
+        to_backends = self.backend_terms(service)
+        return Opening(
+            service.id, service.name, service.protocol, host, service.port, policy, terms, says_https, to_backends
+        )
 
     def show(self, service: Service) -> None:
-        """Let the port of the service show its certificates as they are now. Errors: ``OSError``, ``Refused``."""
+        """Let the port of the service speak TLS, to both sides, as it should by now. Errors: OSError, ``Refused``."""
+        self.plane.set_backend_tls(service.id, self.backend_terms(service))
         terms = self.terms(service)
         if terms is not None:
             self.plane.set_tls(service.id, terms)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
 from harbor.certificates import Accepted, Keep
 from harbor.errors import NotFound, Refused
 from harbor.model import Service, Tls, TlsRules, TlsTerms
 from harbor.model.certificate import CertificateView, Source
+from harbor.model.tls import BackendTls
 
 OWN: Final = ""  # the owner of what belongs to the node; other owners are services, by their id
 MORE: Final = "+"  # between an owner and the label of a further certificate; no name of a service has one
@@ -77,7 +77,7 @@ class Shelf:
                 code="certificate_unavailable",
                 status=503,
             )
-        ca, crl = (self._text_file(service, name) for name in TEXTS)
+        ca, crl = (self._file_of(service.tls_rules.get(name)) for name in TEXTS)
         identities = tuple(dict.fromkeys(accepted.identity for _, accepted in served))
         return TlsTerms(self._rules.with_settings(service.tls_rules), identities, ca, crl)
 
@@ -88,6 +88,21 @@ class Shelf:
         given = service.tls_rules
         texts = {name: Keep.digest_of(given[name]) for name in TEXTS if name in given}
         return self._rules.with_settings(given).as_json() | texts
+
+    def backend_terms(self, service: Service) -> BackendTls | None:
+        """How TLS is spoken to the backends of this service; None if it is not."""
+        given = service.backend_tls
+        if given is None:
+            return None
+        return BackendTls(given.get("verify", True), given.get("server_name"), self._file_of(given.get("ca")))
+
+    def backend_rules(self, service: Service) -> dict[str, Any] | None:
+        """The same as the API shows it: of long texts only the SHA-256."""
+        given = service.backend_tls
+        if given is None:
+            return None
+        texts = {"ca": Keep.digest_of(given["ca"])} if "ca" in given else {}
+        return {"verify": True, "server_name": None} | dict(given) | texts
 
     def view(self, service: Service) -> CertificateView:
         """What this service shows. Errors: ``NotFound`` (``certificate_not_found``)."""
@@ -118,19 +133,16 @@ class Shelf:
 
     def keep_texts(self, service: Service) -> None:
         """Write what OpenSSL is to read. Blocks. Errors: ``StoreFailed``."""
-        for name in TEXTS:
-            if name in service.tls_rules:
-                self._keep.put_text(service.tls_rules[name])
+        for text in _texts(service):
+            self._keep.put_text(text)
 
     def digests(self, services: Iterable[Service]) -> set[str]:
         """Whatever is in use."""
-        texts = {Keep.digest_of(one.tls_rules[name]) for one in services for name in TEXTS if name in one.tls_rules}
+        texts = {Keep.digest_of(text) for one in services for text in _texts(one)}
         return texts | {accepted.digest for accepted in self._held.values()}
 
-    def _text_file(self, service: Service, name: str) -> str | None:
-        text = service.tls_rules.get(name)
-        path: Path | None = None if text is None else self._keep.path(Keep.digest_of(text))
-        return None if path is None else str(path)
+    def _file_of(self, text: str | None) -> str | None:
+        return None if text is None else str(self._keep.path(Keep.digest_of(text)))
 
     def _served(self, service: Service) -> list[tuple[Source, Accepted]]:
         sources = ((service.id, Source.UPLOADED), (service.id, Source.SERVICE_FILE), (OWN, Source.NODE_FILE))
@@ -138,3 +150,9 @@ class Shelf:
         if not found and (OWN, Source.SELF_SIGNED) in self._held:
             found.append((Source.SELF_SIGNED, self._held[OWN, Source.SELF_SIGNED]))
         return found
+
+
+def _texts(service: Service) -> list[str]:
+    """What OpenSSL has to find in files for this service."""
+    rules = [service.tls_rules[name] for name in TEXTS if name in service.tls_rules]
+    return [*rules, *([service.backend_tls["ca"]] if service.backend_tls and "ca" in service.backend_tls else [])]

@@ -11,13 +11,14 @@ from harbor.errors import NotFound
 from harbor.model import BackendView, PortsView, Service, ServiceView, State, Status
 from harbor.node.listeners import Listeners
 from harbor.node.parts import Parts
+from harbor.node.shelf import Shelf
 from harbor.policy.ports import Ports
 
 
 class Views:
     """Puts together what the rooms of the node know. Reads only, touches no disk.
 
-    ``rules`` says by which rules the TLS of a service is ended, ``others`` which warnings there are beside its own.
+    ``shelf`` knows how TLS is spoken with both sides, ``others`` which warnings there are beside its own.
     """
 
     def __init__(
@@ -25,13 +26,13 @@ class Views:
         parts: Parts,
         ports: Ports,
         listeners: Listeners,
-        rules: Callable[[Service], dict[str, Any] | None],
+        shelf: Shelf,
         others: Callable[[], tuple[str, ...]],
     ) -> None:
         self._parts = parts
         self._ports = ports
         self._listeners = listeners
-        self._rules = rules
+        self._shelf = shelf
         self._others = others
         self._started = time.time()
 
@@ -48,7 +49,8 @@ class Views:
             backends=parts.registry.backends(service.id, time.monotonic(), time.time(), counters.active_by_backend),
             counters=counters,
             apps=tuple(binding.app for binding in parts.bindings.of_service(service.id)),
-            tls_rules=self._rules(service),
+            tls_rules=self._shelf.rules(service),
+            backend_tls=self._shelf.backend_rules(service),
         )
 
     def backend(self, ref: str, backend_id: str) -> BackendView:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from harbor.model import Address, Backend, BackendView, Policy, Removal, Route, Service, State
+from harbor.policy.admission import parse_host
 from harbor.policy.effects import Effect, Promoted, Release, RoutesChanged, Row
 from harbor.policy.lifecycle import RETRY_AFTER
 
@@ -131,7 +132,14 @@ class Queue:
         """Work out routes and primary anew and say what is different."""
         effects: list[Effect] = []
         routes = tuple(
-            Route(entry.backend.id, entry.address, entry.state is State.UP, entry.backend.weight, entry.since)
+            Route(
+                entry.backend.id,
+                entry.address,
+                entry.state is State.UP,
+                entry.backend.weight,
+                entry.since,
+                _name(entry.backend),
+            )
             for entry in self.entries.values()
             if entry.state in ROUTED and entry.address is not None
         )
@@ -149,6 +157,10 @@ class Queue:
     def views(self, now: float, wall: float, active: Mapping[str, int]) -> tuple[BackendView, ...]:
         """All backends as the API shows them; ``active`` counts sessions by backend."""
         return tuple(entry.view(now, wall, active.get(id, 0)) for id, entry in self.entries.items())
+
+
+def _name(backend: Backend) -> str | None:
+    return backend.host.removesuffix(".") if parse_host(backend.host) is None else None
 
 
 def _primary(routes: tuple[Route, ...]) -> str | None:

@@ -27,15 +27,17 @@ class Slot:
     """One backend instance as relays see it. ``active`` counts its sessions, those being dialled included.
 
     ``since`` is when it came up, on the clock that picks are told. ``keeps_flows``: it drains, and its UDP flows stay.
+    ``host`` is the name that it registered with, and None for an address.
     """
 
-    __slots__ = ("active", "address", "backend_id", "credit", "keeps_flows", "since", "up", "weight")
+    __slots__ = ("active", "address", "backend_id", "credit", "host", "keeps_flows", "since", "up", "weight")
 
     def __init__(
         self, backend_id: str, address: Address, up: bool = True, weight: float = 1.0, since: float = 0.0
     ) -> None:
         self.backend_id = backend_id
         self.address = address
+        self.host: str | None = None
         self.up = up
         self.weight = weight
         self.since = since

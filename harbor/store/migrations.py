@@ -98,6 +98,7 @@ MIGRATIONS: Final[tuple[Step, ...]] = (
         """,
     ),
     ("ALTER TABLE backends ADD COLUMN weight INTEGER NOT NULL DEFAULT 1",),
+    ("ALTER TABLE services ADD COLUMN backend_tls TEXT",),
 )
 
 

@@ -11,7 +11,7 @@ from harbor.errors import Invalid, StateUnusable
 from harbor.model import Backend, Binding, Event, Exposure, Protocol, Service, Tls
 from harbor.model.certificate import Source
 from harbor.model.policy import check_overrides
-from harbor.model.tls import check_settings
+from harbor.model.tls import check_backend_tls, check_settings
 from harbor.store import (
     Change,
     RemoveBackend,
@@ -42,12 +42,12 @@ _TRIM_EVERY: Final = 256
 # An upsert and never REPLACE, which would delete the row first and the service's backends with it.
 _SAVE_SERVICE: Final = """
     INSERT INTO services
-        (id, name, protocol, port, int_port, exposure, tls, plan, created, overrides, origin, tls_rules)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        (id, name, protocol, port, int_port, exposure, tls, plan, created, overrides, origin, tls_rules, backend_tls)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, protocol = excluded.protocol, port = excluded.port,
         int_port = excluded.int_port, exposure = excluded.exposure, tls = excluded.tls, plan = excluded.plan,
         created = excluded.created, overrides = excluded.overrides, origin = excluded.origin,
-        tls_rules = excluded.tls_rules
+        tls_rules = excluded.tls_rules, backend_tls = excluded.backend_tls
 """
 _SAVE_BACKEND: Final = """
     INSERT OR REPLACE INTO backends (service_id, id, position, host, port, ttl, instance, draining, weight)
@@ -117,6 +117,7 @@ def _service_row(service: Service) -> tuple[Any, ...]:
         _json(service.overrides),
         _json(service.origin),
         _json(service.tls_rules),
+        None if service.backend_tls is None else _json(service.backend_tls),
     )
 
 
@@ -193,6 +194,7 @@ def _service(row: sqlite3.Row) -> Service:
         overrides=check_overrides(_mapping(row, "overrides")),
         origin=_mapping(row, "origin"),
         tls_rules=check_settings(_mapping(row, "tls_rules")),
+        backend_tls=None if row["backend_tls"] is None else check_backend_tls(_mapping(row, "backend_tls")),
     )
 
 

@@ -221,3 +221,24 @@ async def test_a_page_that_cannot_be_is_refused(api: Api, path: str, query: str)
     answer = await api.tcp("GET", f"{path}?{query}")
     assert (answer.status, answer.code) == (400, "invalid")
     assert answer.body["errors"][0]["field"] == query.partition("=")[0]
+
+
+async def test_tls_to_backends_is_set_shown_and_changed_member_by_member(api: Api) -> None:
+    wish = {"name": "inner", "protocol": "tcp", "backend_tls": {"server_name": "app.internal"}}
+    made = await api.tcp("POST", "/v1/services", wish)
+    assert made.body["backend_tls"] == {"verify": True, "server_name": "app.internal"}
+    changed = await api.tcp("PATCH", "/v1/services/inner", {"backend_tls": {"verify": False}})
+    assert changed.body["backend_tls"] == {"verify": False, "server_name": "app.internal"}
+    back = await api.tcp("PATCH", "/v1/services/inner", {"backend_tls": {"verify": None, "server_name": None}})
+    assert back.body["backend_tls"] == {"verify": True, "server_name": None}
+    off = await api.tcp("PATCH", "/v1/services/inner", {"backend_tls": None})
+    assert "backend_tls" not in off.body
+    for wrong, code in (
+        ({"verify": "yes"}, "invalid"),
+        ({"colour": "blue"}, "invalid"),
+        ({"server_name": "a b"}, "backend_tls_invalid"),
+    ):
+        refused = await api.tcp("PATCH", "/v1/services/inner", {"backend_tls": wrong})
+        assert (refused.status, refused.code) == (400, code)
+    refused = await api.tcp("POST", "/v1/services", {"name": "udp-inner", "backend_tls": {}})
+    assert (refused.status, refused.code) == (400, "backend_tls_invalid")

@@ -4,12 +4,14 @@ import asyncio
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from cli.conftest import Shell
 from harbor.model import Policy
 from harbor.model.policy import FIELDS
+from support.pairs import make
 from support.running_api import FIRST_PORT
 
 
@@ -190,3 +192,17 @@ async def test_many_services_come_page_by_page(harbor: Shell) -> None:
     )  # fmt: skip
     out, _ = await process.communicate()
     assert [service["name"] for service in json.loads(out)] == names
+
+
+async def test_tls_to_backends_is_asked_for_shown_and_turned_off(harbor: Shell, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text(make("Internal CA", is_ca=True).own)
+    made = await harbor("create-service", "inner", "--backend-tls", "insecure", "--json")
+    assert made.json["backend_tls"] == {"verify": False, "server_name": None}
+    assert "insecure: certificates are not checked" in (await harbor("service", "inner")).out
+    options = ("--backend-tls", "verify", "--backend-tls-ca", str(ca), "--backend-tls-server-name", "app.internal")
+    changed = await harbor("update-service", "inner", *options)
+    assert "backend_tls verify, for app.internal" in changed.out
+    changed = await harbor("update-service", "inner", "--reset", "backend_tls_ca", "--json")
+    assert changed.json["backend_tls"] == {"verify": True, "server_name": "app.internal"}
+    assert "backend_tls off" in (await harbor("update-service", "inner", "--reset", "backend_tls")).out

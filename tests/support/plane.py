@@ -33,7 +33,7 @@ from harbor.model import (
     SessionQuery,
     SessionView,
 )
-from harbor.model.tls import TlsTerms
+from harbor.model.tls import BackendTls, TlsTerms
 from harbor.policy.rotation import Slot
 from support.backends import Backend, Serve, echo
 from support.sockets import address_of, connected, datagrams, listening, on_free_port
@@ -159,6 +159,7 @@ class RunningPlane:
         port: int = 0,
         tls: TlsTerms | None = None,
         http: bool = False,
+        backend_tls: BackendTls | None = None,
         **policy: Any,
     ) -> int:
         """Open a port and return its number."""
@@ -173,6 +174,7 @@ class RunningPlane:
                 Policy().with_overrides(policy),
                 tls,
                 http,
+                backend_tls,
             )
             self.plane.bind(opening)
             self.plane.open(opening.service_id)
