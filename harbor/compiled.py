@@ -41,6 +41,7 @@ MODULES: Final = (
     "harbor.dataplane.linger",
     "harbor.dataplane.newcomers",
     "harbor.dataplane.plane",
+    "harbor.dataplane.proxy_protocol",
     "harbor.dataplane.reactor",
     "harbor.dataplane.session",
     "harbor.dataplane.sockets",

@@ -26,6 +26,7 @@ from socket import (
 from typing import TYPE_CHECKING, Final
 
 from harbor.dataplane.backend_tls import BackendDoor, BackendHandshake
+from harbor.dataplane.proxy_protocol import announcement
 from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED, READ_EDGES, STREAM_EDGES, WRITE, Watcher
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, RESET_ON_CLOSE, family_of
 from harbor.dataplane.tls import TlsEnd
@@ -77,10 +78,12 @@ class Dial(Watcher):
         "deadline",
         "due",
         "outcome",
+        "server_name",
         "session",
         "shaking",
         "slot",
         "tried",
+        "unsaid",
     )
 
     def __init__(self, session: TcpSession) -> None:
@@ -91,6 +94,8 @@ class Dial(Watcher):
         self.slot: Slot | None = None
         self.attempt: Socket | None = None
         self.shaking: BackendHandshake | None = None
+        self.server_name: str | None = None  # that the client asked for
+        self.unsaid: bytes | None = None  # what the backend has not taken yet of who the client is
         self.client_watched = False
         self.client_left = False  # it said nothing and sent its end
         self.outcome: Reason | None = None
@@ -136,6 +141,8 @@ class Dial(Watcher):
             if self._reached_itself(attempt):
                 attempt.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)  # no TIME_WAIT on the backend's own port
                 self._failed(errno.ECONNREFUSED)
+            elif self.session.listener.announces and not self._announce(attempt):
+                return  # the backend has still to take the rest, or another one is dialled
             elif self.session.listener.backend_door is None:
                 self._connected(attempt, events, None)
             else:
@@ -222,6 +229,24 @@ class Dial(Watcher):
         self.session.reactor.hand_over(sock.fileno(), shaking)
         shaking.on_news(WRITE)
 
+    def _announce(self, attempt: Socket) -> bool:
+        """Tell the backend who the client is; False while it has not taken it all, or if it does not."""
+        unsaid, takes_its_time = self.unsaid, True
+        if unsaid is None:
+            unsaid, takes_its_time = announcement(self.session, self.server_name), False
+        try:
+            while unsaid:
+                unsaid = unsaid[attempt.send(unsaid) :]
+        except BlockingIOError:
+            self.unsaid = unsaid
+            return False
+        except OSError as error:
+            self._failed(error.errno or errno.ECONNRESET)
+            return False
+        if takes_its_time:  # what the backend did meanwhile is news once more
+            self.session.reactor.renew(attempt.fileno(), STREAM_EDGES)
+        return True
+
     def _connected(self, attempt: Socket, events: int, tls: TlsEnd | None) -> None:
         session, slot = self.session, self.slot
         assert slot is not None
@@ -268,7 +293,7 @@ class Dial(Watcher):
         assert attempt is not None
         assert slot is not None
         slot.active -= 1
-        self.attempt = self.slot = self.shaking = None
+        self.attempt = self.slot = self.shaking = self.unsaid = None
         self.session.listener.plane.dialling.pop(self, None)
         self.session.reactor.discard(attempt.detach())
 

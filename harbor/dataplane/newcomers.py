@@ -28,16 +28,18 @@ MOST: Final = 4096  # clients of whom this node waits to hear, at a time
 class Newcomer(Watcher):
     """One such client. It watches the client's socket, which is its own until a session takes it over.
 
-    ``end`` is what ends the client's TLS, if anything does; ``server_name`` the one that decided something.
+    ``end`` is what ends the client's TLS, if anything does; ``server_name`` the one that decided something; ``overdue``
+    is the reason if it says too little in time.
     """
 
-    __slots__ = ("address", "due", "end", "server_name", "sock", "taker")
+    __slots__ = ("address", "due", "end", "overdue", "server_name", "sock", "taker")
 
     def __init__(self, taker: Taker, sock: socket.socket, address: Any, accepted: float) -> None:
         self.taker = taker
         self.sock = sock
         self.address = address
         self.due = accepted + PATIENCE
+        self.overdue = Reason.TLS_HANDSHAKE_FAILED
         self.end: TlsEnd | None = None
         self.server_name: str | None = None
 
@@ -97,7 +99,7 @@ class Newcomers:
         self._is_looking = False
         now = time.monotonic()
         for newcomer in [one for one in self._all if one.due <= now]:
-            self.end(newcomer, Reason.TLS_HANDSHAKE_FAILED)
+            self.end(newcomer, newcomer.overdue)
         if self._all:
             self._is_looking = True
             self._reactor.loop.call_later(LOOK_EVERY, self._look)

@@ -78,6 +78,7 @@ class TcpSession:
     def take_over(self, newcomer: Newcomer, dial: Dial) -> None:
         """The client has said something before, and so is watched already."""
         self._client, self.tls = newcomer.sock, newcomer.end
+        dial.server_name = newcomer.server_name
         dial.client_watched = True
         self.reactor.hand_over(self.client, Waiting(dial))
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from harbor.dataplane.introduced import Introduced
 from harbor.errors import PortTaken
 from harbor.model import Address
 
@@ -104,7 +105,9 @@ def bind_udp(host: str, port: int) -> socket.socket:
 
 
 def plain_address(address: Any) -> Address:
-    """A socket address as people write it: IPv4 clients of a dual-stack socket as IPv4."""
+    """A socket address as people write it, IPv4 clients of a dual-stack socket as IPv4; of a proxy, its client's."""
+    if isinstance(address, Introduced):
+        return address.client
     host: str = address[0]
     return Address(host.removeprefix("::ffff:") if "." in host else host, address[1])
 

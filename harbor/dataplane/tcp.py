@@ -18,12 +18,13 @@ from harbor.dataplane.backend_tls import BackendDoor
 from harbor.dataplane.budget import PER_TCP_SESSION
 from harbor.dataplane.dial import Dial
 from harbor.dataplane.newcomers import Newcomer
-from harbor.dataplane.reactor import STREAM_EDGES, Reactor
+from harbor.dataplane.proxy_protocol import Introduction, Proxies, proxies_of
+from harbor.dataplane.reactor import READ_EDGES, STREAM_EDGES, Reactor
 from harbor.dataplane.session import TcpSession
 from harbor.dataplane.sockets import plain_address
 from harbor.dataplane.tally import Tally
 from harbor.dataplane.tls import Door, Handshake
-from harbor.model import Policy, Reason
+from harbor.model import Policy, ProxyProtocol, Reason
 from harbor.policy.http import HttpRelay
 from harbor.policy.rotation import rotation_for
 
@@ -61,6 +62,7 @@ class TcpListener(Taker):
         self.service_id = service_id
         self.policy = policy
         self.rotation = rotation_for(policy.balance, policy.slow_start)
+        self._take_proxies(policy)
         self.tally = Tally()
         self.sessions: dict[int, TcpSession] = {}
         self._acceptor = acceptor
@@ -74,6 +76,7 @@ class TcpListener(Taker):
     def follow(self, policy: Policy) -> None:
         """Go by another policy from the next decision on."""
         former, self.policy = self.policy, policy
+        self._take_proxies(policy)
         if (policy.balance, policy.slow_start) != (former.balance, former.slow_start):
             slots = self.rotation.slots
             self.rotation = rotation_for(policy.balance, policy.slow_start)
@@ -91,15 +94,35 @@ class TcpListener(Taker):
     def accepted(self, client: int, address: Any) -> None:
         """A client has come: it gets its session, or has to shake hands first."""
         self.tally.opened += 1
-        if self.door is None:
+        if self.proxies is not None:
+            self._listen_to_proxy(self.proxies, client, address)
+        elif self.door is None:
             _set_blocking(client, False)
             self._admit(client, address, None)
         else:
-            self._shake(self.door, client, address)
+            self._shake(self.door, client, address, self.reactor.now)
 
-    def _shake(self, door: Door, client: int, address: Any) -> None:
+    def introduced(self, client: int, address: Any, accepted: float) -> None:
+        """A proxy, which was accepted at that time, has told whom it speaks for."""
+        if self.door is None:
+            self._admit(client, address, None)
+        else:
+            self._shake(self.door, client, address, accepted)
+
+    def _take_proxies(self, policy: Policy) -> None:
+        self.proxies = proxies_of(policy.accept_proxy)
+        self.announces = policy.proxy_protocol not in (ProxyProtocol.OFF, ProxyProtocol.SIMPLE)
+
+    def _listen_to_proxy(self, proxies: Proxies, client: int, address: Any) -> None:
+        if proxies.has(address):
+            self.plane.newcomers.take_in(Introduction(self, client, address), READ_EDGES)
+        else:
+            self.lost(Reason.PROXY_UNTRUSTED, PER_TCP_SESSION)
+            self.reactor.discard(client)
+
+    def _shake(self, door: Door, client: int, address: Any, accepted: float) -> None:
         try:
-            handshake = Handshake(self, door, client, address)
+            handshake = Handshake(self, door, client, address, accepted)
         except OSError:  # OpenSSL has no memory for it; the socket object has closed the descriptor
             self.lost(Reason.TLS_HANDSHAKE_FAILED, PER_TCP_SESSION)
             return

@@ -260,9 +260,9 @@ class Handshake(Newcomer):
 
     __slots__ = ("is_known", "is_waiting", "listener", "tls")
 
-    def __init__(self, listener: TcpListener, door: Door, fd: int, address: Any) -> None:
+    def __init__(self, listener: TcpListener, door: Door, fd: int, address: Any, accepted: float) -> None:
         sock = socket.socket(listener.family, socket.SOCK_STREAM, 0, fd)
-        super().__init__(listener, sock, address, listener.reactor.now)
+        super().__init__(listener, sock, address, accepted)
         sock.setblocking(False)
         self.listener = listener
         self.is_known = False  # to speak TLS

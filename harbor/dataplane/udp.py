@@ -15,15 +15,16 @@ import socket
 import struct
 import time
 from _socket import socket as Socket  # noqa: N812 - as in tcp.py
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from socket import IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOCK_DGRAM, SOCK_NONBLOCK
 from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.budget import PER_UDP_FLOW
+from harbor.dataplane.proxy_protocol import announce_flow, proxies_of, unwrap
 from harbor.dataplane.reactor import READ, Reactor, Watcher
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, IP_PKTINFO, family_of, kernel_drops, plain_address
 from harbor.dataplane.tally import Tally
-from harbor.model import Drop, Policy, Protocol, Reason, SessionView
+from harbor.model import Address, Drop, Policy, Protocol, ProxyProtocol, Reason, SessionView
 from harbor.policy.age import age_limit
 from harbor.policy.flows import Flow, Flows
 from harbor.policy.replies import ReplyBounds, reply_bounds
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 DATAGRAMS: Final = 64  # handled at one go, at most, before the others get their turn
 SWEEP: Final = 1.0  # seconds between looks for idle flows, at most
 ANCILLARY: Final = 64  # bytes; room for one in6_pktinfo
+ONE_ADDRESS, ANY_ADDRESS, INTRODUCED = range(3)  # ways in which datagrams are received
 Ancillary = list[tuple[int, int, bytes]]
+Received = tuple[int, Any, Any, Ancillary]
 NO_ANCILLARY: Final[Ancillary] = []
 
 # Errors of connect() that say something about the backend. All others are this machine's own trouble.
@@ -61,7 +64,7 @@ class UdpFlow(Flow):
         self.client = client
         self.local = local
         self.backend = backend
-        self.send = backend.send
+        self.send: Callable[[memoryview], int] = backend.send
         self.slot = slot
         self.bounds: ReplyBounds | None = None
         self.bytes_in = 0
@@ -96,11 +99,11 @@ class UdpPort(Watcher):
         self.plane = plane
         self.reactor: Reactor = plane.reactor
         self.service_id = service_id
+        self._wildcard = wildcard
         self.primary: Slot | None = None
         self.flows: Flows[UdpFlow] = Flows()
         self.tally = Tally()
         self._sock = sock
-        self._wildcard = wildcard
         self._receive_from, self._send_to = sock.recvfrom_into, sock.sendto
         self._receive_message, self._send_message = sock.recvmsg_into, sock.sendmsg
         self._sweeping = False
@@ -111,6 +114,13 @@ class UdpPort(Watcher):
         """Go by another policy from the next decision on."""
         self.policy = policy
         self._find = self._find_unspent if policy.udp_requests else self.flows.find
+        self.proxies = proxies_of(policy.accept_proxy)
+        self._way = INTRODUCED if self.proxies is not None else ANY_ADDRESS if self._wildcard else ONE_ADDRESS
+        self._announces = policy.proxy_protocol not in (ProxyProtocol.OFF, ProxyProtocol.V1)
+
+    def address(self) -> Address:
+        """Where the port is bound."""
+        return plain_address(self._sock.getsockname())
 
     def open(self) -> None:
         """Begin to forward."""
@@ -242,7 +252,8 @@ class UdpPort(Watcher):
         slot.active += 1
         self.tally.opened += 1
         self.flows.add(flow)
-        self.reactor.watch(backend.fileno(), Replies(self, flow), READ)
+        receive = announce_flow(self, flow) if self._announces else backend.recv_into
+        self.reactor.watch(backend.fileno(), Replies(self, flow, receive), READ)
         if not self._sweeping:
             self._sweep_later()
         return flow
@@ -281,11 +292,27 @@ class UdpPort(Watcher):
         detail = f"UDP to {slot.address}: {error.strerror}"
         self.plane.observer.backend_failed(self.service_id, slot.backend_id, slot.address, detail)
 
-    def _receive(self) -> tuple[int, Any, Any, Ancillary]:
+    def _receive(self) -> Received:
         """One datagram, in the shared buffer: its length, flow key, client, what a reply needs. Errors: OSError."""
-        if not self._wildcard:
+        way = self._way
+        if way == ONE_ADDRESS:
             count, client = self._receive_from(self.reactor.buffer)
             return count, client, client, NO_ANCILLARY
+        if way == ANY_ADDRESS:
+            return self._receive_at_any_address()
+        return self._receive_introduced()
+
+    def _receive_introduced(self) -> Received:
+        assert self.proxies is not None
+        if self._wildcard:
+            count, key, peer, local = self._receive_at_any_address()
+        else:
+            count, peer = self._receive_from(self.reactor.buffer)
+            key, local = peer, NO_ANCILLARY
+        count, client = unwrap(self, self.proxies, count, key, peer)
+        return count, key, client, local
+
+    def _receive_at_any_address(self) -> Received:
         count, ancillary, _, client = self._receive_message([self.reactor.buffer], ANCILLARY)
         local = _reply_from(ancillary)
         return count, (client, local[0][2] if local else b""), client, local
@@ -314,10 +341,10 @@ class Replies(Watcher):
 
     __slots__ = ("_at_once", "_flow", "_polls", "_port", "_receive")
 
-    def __init__(self, port: UdpPort, flow: UdpFlow) -> None:
+    def __init__(self, port: UdpPort, flow: UdpFlow, receive: Callable[[bytearray], int]) -> None:
         self._port = port
         self._flow = flow
-        self._receive = flow.backend.recv_into
+        self._receive = receive
         self._at_once = 1
         self._polls = 0
 

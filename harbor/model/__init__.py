@@ -3,7 +3,7 @@
 from harbor.model.binding import Binding, BindingView
 from harbor.model.certificate import CertificateView
 from harbor.model.event import Event
-from harbor.model.policy import Policy, Removal
+from harbor.model.policy import Policy, ProxyProtocol, Removal
 from harbor.model.reason import Drop, Reason
 from harbor.model.service import (
     Address,
@@ -35,6 +35,7 @@ __all__ = [
     "Policy",
     "PortsView",
     "Protocol",
+    "ProxyProtocol",
     "Reason",
     "Removal",
     "Route",

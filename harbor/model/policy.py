@@ -12,9 +12,11 @@ from enum import StrEnum
 from typing import Any, Final
 
 from harbor.errors import Invalid
-from harbor.model.kinds import Choice, Flag, Seconds, Setting, Size, Whole, Wrong, setting, settings_of
+from harbor.model.kinds import Choice, Flag, Networks, Seconds, Setting, Size, Whole, Wrong, setting, settings_of
+from harbor.model.service import Protocol
 
 MOST_SESSIONS: Final = 10_000_000  # more than a machine has ports and memory for
+MOST_PROXIES: Final = 256  # networks of proxies in front of one service; each is compared with each new client
 
 
 class Removal(StrEnum):
@@ -38,6 +40,16 @@ class Balance(StrEnum):
     ROUND_ROBIN = "round_robin"  # they take turns
     LEAST_SESSIONS = "least_sessions"  # who has the fewest, for its weight
     SOURCE_HASH = "source_hash"  # the same backend for the same client address, as long as it is up
+
+
+class ProxyProtocol(StrEnum):
+    """How backends are told of their clients before the first byte, or in front of datagrams."""
+
+    OFF = "off"
+    V1 = "v1"  # a line of text; TCP only
+    V2 = "v2"  # binary; of a UDP flow the first datagram
+    V2_EVERY = "v2-every"  # binary; every datagram
+    SIMPLE = "simple"  # Cloudflare Spectrum's 38 bytes; UDP only, every datagram both ways
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +143,19 @@ class Policy:
         "Seconds for which browsers are told to insist on HTTPS, where HTTP is read along. 0: they are not.",
         0,
     )
+    proxy_protocol: ProxyProtocol = setting(
+        Choice(ProxyProtocol),
+        "How backends are told who their client is, by a PROXY header before its first byte: `v1` (text, TCP only), "
+        "`v2` (binary; of UDP the first datagram of each flow), `v2-every` (every datagram), `simple` (38 bytes of "
+        "Cloudflare Spectrum on every datagram and answer, UDP only). Backends have to expect it.",
+        ProxyProtocol.OFF,
+    )
+    accept_proxy: tuple[str, ...] = setting(
+        Networks(MOST_PROXIES),
+        "Networks of the proxies in front of this service: only they may connect, and each connection has to begin "
+        "with a PROXY header, which says who the client is. Empty: anybody may connect, and no header is looked for.",
+        (),
+    )
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Policy:
         """This policy with some fields replaced. Errors: ``Invalid`` naming the field that is wrong."""
@@ -156,6 +181,18 @@ def check_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
         except Wrong as exc:
             raise Invalid(str(exc.within(name)), code="policy_invalid") from None
     return checked
+
+
+def check_fit(overrides: Mapping[str, Any], protocol: Protocol) -> None:
+    """Whether what was asked for exists for such a service. Errors: ``Invalid`` (``policy_invalid``).
+
+    A default of the node that does not is left out instead: it was not meant for this very service.
+    """
+    mode = overrides.get("proxy_protocol")
+    if mode == ProxyProtocol.V1 and protocol.has_udp:
+        raise Invalid("proxy_protocol: v1 is a line of text for TCP; UDP has v2 or v2-every", code="policy_invalid")
+    if mode == ProxyProtocol.SIMPLE and protocol.has_tcp:
+        raise Invalid("proxy_protocol: simple is a header of UDP only; TCP has v1 or v2", code="policy_invalid")
 
 
 def plain(name: str, value: Any) -> Any:

@@ -22,6 +22,8 @@ class Reason(StrEnum):
     TLS_TRUNCATED = "tls_truncated"  # the client's TLS ended without saying so; what it sent may not be all
     BACKEND_TLS_FAILED = "backend_tls_failed"  # no backend tried shook hands as it should, or in time
     BACKEND_TRUNCATED = "backend_truncated"  # the backend's TLS ended without saying so; its answer may not be whole
+    PROXY_UNTRUSTED = "proxy_untrusted"  # a peer outside accept_proxy
+    PROXY_HEADER_INVALID = "proxy_header_invalid"  # a proxy sent no PROXY header, a wrong one, or not in time
     BAD_REQUEST = "bad_request"  # the client's HTTP was malformed, ambiguous or too slow
     BAD_RESPONSE = "bad_response"  # the backend's HTTP was malformed
     IDLE_TIMEOUT = "idle_timeout"  # nothing moved for idle_timeout (TCP) or udp_timeout (UDP)
@@ -54,4 +56,6 @@ class Drop(StrEnum):
     LATE_REPLY = "late_reply"  # the backend answered a flow that had ended
     UNREACHABLE = "unreachable"  # the network refused it
     REPLY_BUDGET = "reply_budget"  # more than reply_budget for a client that had not shown that it receives
+    PROXY_UNTRUSTED = "proxy_untrusted"  # its sender is outside accept_proxy
+    PROXY_HEADER_INVALID = "proxy_header_invalid"  # no PROXY header in front of it, a wrong one, or another client's
     RECEIVE_QUEUE = "receive_queue"  # the kernel's receive queue of the port was full

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from harbor.errors import Invalid, Refused
 from harbor.model import Exposure, Policy, Reason, Service, ServiceCounters, ServiceView, ServiceWish, Status, Tls
-from harbor.model.policy import FIELDS, check_overrides
+from harbor.model.policy import FIELDS, check_fit, check_overrides
 from harbor.model.tls import check_backend_tls, check_settings
 from harbor.node.apps import unbound_event
 from harbor.node.backend_tls import changed_backend_tls
@@ -67,6 +67,7 @@ class Leasing:
                 tls_rules=check_settings(wish.tls_rules),
                 backend_tls=None if wish.backend_tls is None else check_backend_tls(wish.backend_tls),
             )
+            check_fit(overrides, draft.protocol)
             planned = {draft.name, origin_of(draft)} - {None}
             self._planned |= planned
             try:
@@ -103,6 +104,7 @@ class Leasing:
                 if changes[name] is None:
                     overrides.pop(name, None)
             overrides = check_overrides(overrides)
+            check_fit(overrides, service.protocol)
             policy = self._parts.defaults.with_overrides(overrides)
             successor = dataclasses.replace(
                 service,

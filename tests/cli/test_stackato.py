@@ -10,6 +10,7 @@ import pytest
 from cli.conftest import Shell
 from cli.test_services import cells
 from harbor.cli.stackato import credentials, print_framed, print_service, print_services
+from harbor.model import Policy
 from harbor.policy.environment import Place
 from harbor.policy.environment import credentials as true_credentials
 
@@ -106,9 +107,7 @@ def body(**more: Any) -> dict[str, Any]:
         "plan": None, "listen": "::1", "status": "ready", "created": 0.0, "bindings": [],
         "backends": [backend, {"id": "b-2", "state": "down"}],
         "sessions": {"active": 1, "opened": 2}, "bytes": {"in": 0, "out": 2048}, "closed": {"killed": 2, "drained": 0},
-        "dropped": {}, "policy": dict.fromkeys(
-            ("connect_timeout", "idle_timeout", "udp_timeout", "drain_timeout", "max_sessions",
-             "max_sessions_per_backend", "removal", "http", "hsts"), 1),
+        "dropped": {}, "policy": Policy().as_json(),
     } | more  # fmt: skip
 
 

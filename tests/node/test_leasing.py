@@ -215,6 +215,36 @@ def test_G07_a_port_that_has_rested_is_leased_again(start: Start, ports: range) 
 # -- A18 --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "works"),
+    [
+        ("web", "v1", True),
+        ("web", "v2", True),
+        ("web", "v2-every", True),
+        ("web", "simple", False),
+        ("udp-dns", "v1", False),
+        ("udp-dns", "v2", True),
+        ("udp-dns", "simple", True),
+        ("both-dns", "v1", False),
+        ("both-dns", "v2-every", True),
+        ("both-dns", "simple", False),
+    ],
+)
+def test_a_form_of_header_that_a_protocol_does_not_have_is_refused(
+    node: RunningNode, name: str, mode: str, works: bool
+) -> None:
+    if works:
+        node.create(name, proxy_protocol=mode)
+        assert node.service(name).policy.proxy_protocol == mode
+    else:
+        assert refusal(node, name, proxy_protocol=mode) == "policy_invalid"
+        node.create(name)
+        with pytest.raises(HarborError) as refused:
+            node.wait(node.node.update_service(name, {"proxy_protocol": mode}, actor="test"))
+        assert refused.value.code == "policy_invalid"
+        assert node.service(name).policy.proxy_protocol == "off"
+
+
 def test_A18_a_port_of_the_node_itself_is_no_backend(node: RunningNode) -> None:
     node.create("one")
     node.create("two")

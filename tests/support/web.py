@@ -23,13 +23,20 @@ http {{
 
 
 def nginx(
-    servers: Programs, root: Path, port: int, *, host: str = "127.0.0.1", tls: bool = False, more: str = ""
+    servers: Programs,
+    root: Path,
+    port: int,
+    *,
+    host: str = "127.0.0.1",
+    tls: bool = False,
+    listening: str = "",
+    more: str = "",
 ) -> subprocess.Popen[bytes]:
-    """Serve ``root/files``, and store there what is PUT."""
+    """Serve ``root/files``, and store there what is PUT. ``listening`` and ``more`` are words of nginx's own."""
     (root / "files").mkdir(exist_ok=True)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = " ".join(f"{kind}_temp_path {root}/{kind}-{port};" for kind in kinds)
-    listen = f"{f'[{host}]' if ':' in host else host}:{port}{' ssl' if tls else ''}"
+    listen = f"{f'[{host}]' if ':' in host else host}:{port}{' ssl' if tls else ''} {listening}"
     configuration = root / f"nginx-{port}.conf"
     configuration.write_text(CONFIGURATION.format(root=root, port=port, temporary=temporary, listen=listen, more=more))
     return servers.start("nginx", "-p", root, "-c", configuration, "-e", "stderr", port=port)
