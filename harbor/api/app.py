@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import harbor
 from harbor.api import backends, bindings, certificates, docs, metrics, node, refusals, services, sessions
 from harbor.api.events import Readers
+from harbor.api.gate import WHOIS
 from harbor.api.gateway import routes as gateway
 from harbor.api.gateway.standing import Standing
 from harbor.api.problem import Problem
@@ -92,6 +93,6 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             if refusals.surface(path) == "gateway":
                 operation["security"] = [{"gateway": []}]
-            elif path.startswith("/v1/services/{service}/backends"):
+            elif path == WHOIS or path.startswith("/v1/services/{service}/backends"):
                 operation["security"] = [{"admin": []}, {"binding": []}]
     return document

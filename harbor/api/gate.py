@@ -12,7 +12,7 @@ import re
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -38,6 +38,8 @@ TOKEN_PARAMETERS: Final = frozenset({"token", "access_token", "auth_token", "bea
 
 # What the token of a binding may ask for: the backends of a service, one of them, and its drain.
 TENANT_PATH: Final = re.compile(r"/v1/services/(?P<service>[^/]+)(?P<rest>/backends(?:/[^/]+(?:/drain)?)?)", re.DOTALL)
+# And whose connection one of these backends sees.
+WHOIS: Final = "/v1/whois"
 TENANT_METHODS: Final = frozenset({"GET", "PUT", "DELETE", "POST"})
 
 SERVICE_TOKEN: Final = b"x-vcap-service-token"
@@ -202,15 +204,27 @@ class Gate:
         to another before the request is carried out, it finds nothing.
         """
         path: str = scope["path"]
+        if path == WHOIS and scope["method"] == "GET" and self._asks_of_own(scope, binding):
+            return
         found = TENANT_PATH.fullmatch(path)
         if found is None or scope["method"] not in TENANT_METHODS or not self._is_own(found["service"], binding):
             raise HarborError(
                 f"the token of app {binding.app} is for the backends of its own service: "
-                f"/v1/services/{binding.service_id}/backends; all else needs the admin token",
+                f"/v1/services/{binding.service_id}/backends, and {WHOIS} of their sessions; all else needs the admin "
+                "token",
                 code="token_scope",
                 status=403,
             )
         scope["path"] = f"/v1/services/{binding.service_id}{found['rest']}"
+
+    def _asks_of_own(self, scope: Scope, binding: Binding) -> bool:
+        """Whether the query names no other service; it then names the binding's."""
+        given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if not all(self._is_own(value, binding) for name, value in given if name == "service"):
+            return False
+        others = [(name, value) for name, value in given if name != "service"]
+        scope["query_string"] = urlencode([*others, ("service", binding.service_id)]).encode()
+        return True
 
     def _is_own(self, ref: str, binding: Binding) -> bool:
         try:

@@ -173,6 +173,19 @@ class SessionReply(Reply):
     datagrams_out: int | None = None
 
 
+class WhoisReply(Reply):
+    """Whose connection a backend sees. ``since`` is Unix time."""
+
+    local: str
+    protocol: str
+    service: str
+    client: str
+    session: str
+    since: float
+    backend: str | None
+    backend_address: str | None
+
+
 class KillReply(Reply):
     """How many sessions were ended."""
 

@@ -30,6 +30,7 @@ from pydantic_core import PydanticCustomError
 
 from harbor.api.problem import fields_invalid
 from harbor.api.strict_json import MAX_BODY, read_json
+from harbor.config.values import address_text
 from harbor.errors import HarborError
 from harbor.model import Exposure, Protocol, ServiceWish, Tls
 from harbor.model.kinds import Setting, Wrong
@@ -211,6 +212,10 @@ def _network(text: str | None) -> str | None:
         raise PydanticCustomError("cidr", "use an IP address or a network like 10.0.0.0/8") from None
 
 
+def _optional_address(text: str | None) -> str | None:
+    return None if text is None else address_text(text)
+
+
 class SessionFilter(Strict):
     """Which sessions are meant; all of what is given must match."""
 
@@ -223,6 +228,20 @@ class SessionPageQuery(SessionFilter, PageQuery):
     """Sessions, page by page."""
 
 
+class WhoisQuery(Strict):
+    """Which connection of a backend is meant."""
+
+    local: Annotated[str, AfterValidator(address_text)] = Field(
+        description="the address that the backend sees as its peer, like `127.0.0.1:40000` or `[::1]:40000`"
+    )
+    backend: Annotated[str | None, AfterValidator(_optional_address)] = Field(
+        None, description="the backend's own address, where connections to several backends come from this one"
+    )
+    protocol: Literal["tcp", "udp"] | None = None
+    service: str | None = Field(None, description="name or id")
+
+
+WhoisParams = Annotated[WhoisQuery, Query()]
 DeleteParams = Annotated[DeleteQuery, Query()]
 PageParams = Annotated[PageQuery, Query()]
 EventParams = Annotated[EventQuery, Query()]

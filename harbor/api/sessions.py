@@ -7,11 +7,13 @@ from starlette.responses import JSONResponse, Response
 
 from harbor.api import pages
 from harbor.api.context import ActingNode, Actor
-from harbor.api.replies import KillReply, SessionReply, replies
-from harbor.api.requests import FilterParams, SessionFilter, SessionParams
-from harbor.errors import Invalid, NotFound
-from harbor.model import SessionQuery
-from harbor.model.views import session_json
+from harbor.api.replies import KillReply, SessionReply, WhoisReply, replies
+from harbor.api.requests import FilterParams, SessionFilter, SessionParams, WhoisParams
+from harbor.config.values import address
+from harbor.errors import Invalid, NotFound, Refused
+from harbor.model import Address, SessionQuery
+from harbor.model.views import session_json, whois_json
+from harbor.policy.admission import parse_host
 from harbor.policy.naming import shown
 
 router = APIRouter(tags=["sessions"])
@@ -24,6 +26,31 @@ async def list_sessions(request: Request, node: ActingNode, query: SessionParams
     found, more = pages.part(node.sessions(_query(query)), lambda pair: _order(pair[0].id), after, query.limit)
     following = found[-1][0].id if more else None
     return pages.page(request, [session_json(session, name) for session, name in found], following)
+
+
+@router.get("/v1/whois", responses=replies(200, WhoisReply, "The client"))
+async def whois(node: ActingNode, query: WhoisParams) -> Response:
+    """Who the client of a connection is that a backend sees as coming from this node."""
+    local, backend = plain(query.local), None if query.backend is None else plain(query.backend)
+    found = [
+        (session, name)
+        for session, name in await node.whois(local, SessionQuery(service_id=query.service))
+        if query.protocol in (None, session.protocol.value) and backend in (None, session.backend)
+    ]
+    if not found:
+        raise NotFound(
+            f"no live session reaches a backend from {query.local}; ask for the address that the backend sees as its "
+            "peer, while the connection lives",
+            code="whois_unknown",
+        )
+    if len(found) > 1:
+        raise Refused(
+            f"{len(found)} sessions reach backends from {query.local}; say more: backend (the backend's own address), "
+            "protocol or service",
+            code="whois_ambiguous",
+        )
+    session, name = found[0]
+    return JSONResponse(whois_json(query.local, session, name))
 
 
 @router.delete("/v1/sessions", responses=replies(200, KillReply, "How many were ended"))
@@ -48,6 +75,12 @@ async def kill_session(node: ActingNode, actor: Actor, session: str) -> Response
     if not node.kill(SessionQuery(session_id=session), actor=actor):
         raise _no_session(session)
     return Response(status_code=204)
+
+
+def plain(text: str) -> Address:
+    """A checked address; an IPv4 address that a dual-stack socket shows as IPv6 is itself."""
+    host, port = address(text)
+    return Address(str(parse_host(host)), port)
 
 
 def _query(wanted: SessionFilter) -> SessionQuery:

@@ -51,6 +51,7 @@ for _command in (
     container.https_proxy,
     sessions.sessions,
     sessions.kill,
+    sessions.whois,
     node.events,
     node.ports,
     node.node,

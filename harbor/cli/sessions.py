@@ -9,7 +9,7 @@ import click
 
 from harbor.cli.client import pages, segment, send
 from harbor.cli.options import config_option, json_option
-from harbor.cli.output import duration, print_json, print_table, say, size
+from harbor.cli.output import duration, moment, print_fields, print_json, print_table, say, size
 
 client_option = click.option("--client", metavar="CIDR", help="Only of this address or network.")
 backend_option = click.option("--backend", metavar="ID", help="Only to this backend.")
@@ -35,6 +35,43 @@ def sessions(name: str | None, client: str | None, backend: str | None, as_json:
         return
     headings = ("id", "service", "protocol", "client", "backend", "state", "age", "in", "out")
     print_table(headings, [_row(session) for session in found], "no sessions")
+
+
+@click.command()
+@click.argument("local", metavar="IP:PORT")
+@click.option(
+    "--backend", metavar="IP:PORT", help="The backend's own address, should several be reached from this one."
+)
+@click.option("--protocol", type=click.Choice(["tcp", "udp"]), help="Only of this protocol.")
+@click.option("--service", metavar="NAME", help="Only of this service.")
+@json_option
+@config_option
+def whois(
+    local: str, backend: str | None, protocol: str | None, service: str | None, as_json: bool, config: Path | None
+) -> None:
+    """Say who the client of a connection is that a backend sees as coming from this node.
+
+    IP:PORT is what the backend sees as the address of its peer.
+
+    \b
+    Examples:
+      harbor whois 127.0.0.1:40122
+      harbor whois [fd00::1]:40122 --protocol udp
+    """
+    query = {"local": local, "backend": backend, "protocol": protocol, "service": service}
+    found = send(config, "GET", "/v1/whois", query=query).body
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        {
+            "client": found["client"],
+            "service": f"{found['service']} ({found['protocol']})",
+            "session": found["session"],
+            "since": moment(found["since"]),
+            "backend": f"{found['backend'] or '-'} ({found['backend_address'] or '-'})",
+        }
+    )
 
 
 @click.command()

@@ -25,6 +25,7 @@ from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, 
 from harbor.dataplane.tcp import TcpListener
 from harbor.dataplane.tls import Door, Handshakes
 from harbor.dataplane.udp import UdpFlow, UdpPort
+from harbor.dataplane.whois import with_local
 from harbor.errors import PortTaken
 from harbor.model import (
     Address,
@@ -277,14 +278,14 @@ class DataPlane:
 
     def sessions(self, query: SessionQuery) -> list[SessionView]:
         """The live sessions that match, oldest first."""
-        now, wall = time.monotonic(), time.time()
-        views = []
-        for port, session in self._matching(query):
-            if isinstance(session, TcpSession):
-                views.append(session.view(now, wall))
-            else:
-                views.append(session.view(port.opening.service_id, now, wall))
+        views = [self._view(port, session) for port, session in self._matching(query)]
         return sorted(views, key=lambda view: int(view.id))
+
+    def whois(self, local: Address, query: SessionQuery) -> Iterator[SessionView | None]:
+        """The live sessions that match and whose backend sees ``local`` as its peer; None when others should go on."""
+        port_of = {session: port for port, session in self._matching(query)}
+        for session in with_local(port_of, local):
+            yield None if session is None else self._view(port_of[session], session)
 
     def kill(self, query: SessionQuery) -> int:
         """End the sessions that match; returns how many."""
@@ -371,6 +372,12 @@ class DataPlane:
             dial.look(now)
         if self.dialling:
             self._dial_timer = self.reactor.loop.call_later(DIAL_TICK, self._look_at_dials)
+
+    def _view(self, port: OpenPort, session: TcpSession | UdpFlow) -> SessionView:
+        now, wall = time.monotonic(), time.time()
+        if isinstance(session, TcpSession):
+            return session.view(now, wall)
+        return session.view(port.opening.service_id, now, wall)
 
     def _matching(self, query: SessionQuery) -> Iterator[tuple[OpenPort, TcpSession | UdpFlow]]:
         network = ipaddress.ip_network(query.client, strict=False) if query.client is not None else None

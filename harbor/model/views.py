@@ -142,6 +142,20 @@ def session_json(session: SessionView, service_name: str) -> dict[str, Any]:
     return body
 
 
+def whois_json(local: str, session: SessionView, service_name: str) -> dict[str, Any]:
+    """Whose connection the backend sees that has ``local`` as its peer."""
+    return {
+        "local": local,
+        "protocol": session.protocol.value,
+        "service": service_name,
+        "client": str(session.client),
+        "session": session.id,
+        "since": session.started,
+        "backend": session.backend_id,
+        "backend_address": None if session.backend is None else str(session.backend),
+    }
+
+
 def event_json(event: Event) -> dict[str, Any]:
     """An entry of the event feed as the API shows it."""
     return {

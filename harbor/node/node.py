@@ -383,6 +383,16 @@ class Node:
         names = {service.id: service.name for service in self._parts.registry.services()}
         return [(view, names[view.service_id]) for view in views]
 
+    async def whois(self, local: Address, query: SessionQuery) -> list[tuple[SessionView, str]]:
+        """The live sessions that match and whose backend sees ``local`` as its peer, each with its service's name."""
+        found = []
+        for view in self._plane.whois(local, self._understood(query)):
+            if view is None:
+                await asyncio.sleep(0)
+            else:
+                found.append((view, self._parts.registry.find(view.service_id).name))
+        return found
+
     def kill(self, query: SessionQuery, *, actor: str) -> int:
         """End the sessions that match; returns how many."""
         understood = self._understood(query)

@@ -87,7 +87,36 @@ OWN = {
     ("PUT", "/v1/services/mine/backends/one"),
     ("DELETE", "/v1/services/mine/backends/one"),
     ("POST", "/v1/services/mine/backends/one/drain"),
+    ("GET", "/v1/whois"),
 }
+
+
+async def test_K03_a_tenant_is_told_of_its_own_clients_only(api: Api, mine: Tenant, theirs: Tenant) -> None:
+    peers: dict[str, str] = {}
+    clients = []
+    for tenant in (mine, theirs):
+        seen: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        backend = await asyncio.start_server(lambda _, writer, seen=seen: seen.put_nowait(writer), "127.0.0.1", 0)
+        body = {"host": "127.0.0.1", "port": backend.sockets[0].getsockname()[1]}
+        await tenant("PUT", f"{tenant.backends}/two", body)
+        await tenant("DELETE", f"{tenant.backends}/one")
+        port = (await api.unix("GET", f"/v1/services/{tenant.name}")).body["port"]
+        clients.append((await asyncio.open_connection("127.0.0.1", port))[1])
+        clients.append(await seen.get())
+        peers[tenant.name] = "{}:{}".format(*clients[-1].get_extra_info("peername"))
+        backend.close()
+    known = await mine("GET", f"/v1/whois?local={peers['mine']}")
+    assert known.body["client"] == "{}:{}".format(*clients[0].get_extra_info("sockname"))
+    assert (await mine("GET", f"/v1/whois?local={peers['mine']}&service=mine")).body == known.body
+    for query in ("", f"&service={mine.service_id}"):
+        answer = await mine("GET", f"/v1/whois?local={peers['theirs']}{query}")
+        assert (answer.status, answer.code) == (404, "whois_unknown")
+    for query in ("&service=theirs", "&service=mine&service=theirs", "&service="):
+        answer = await mine("GET", f"/v1/whois?local={peers['theirs']}{query}")
+        assert (answer.status, answer.code) == (403, "token_scope")
+    assert (await mine("DELETE", f"/v1/whois?local={peers['mine']}")).status == 403
+    for writer in clients:
+        writer.close()
 
 
 @pytest.mark.parametrize(("method", "path"), [pair for pair in operations() if pair not in OWN])

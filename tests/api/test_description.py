@@ -12,6 +12,7 @@ import harbor
 from api.test_sessions import session
 from harbor.api import replies
 from harbor.api.app import ROUTERS
+from harbor.model import Address
 from harbor.model.policy import FIELDS
 from support.running_api import StagedApi
 
@@ -71,7 +72,7 @@ async def test_openapi_says_what_the_token_of_a_binding_opens(document: dict[str
         if all({"binding": []} in operation.get("security", ()) for operation in methods.values())
     ]
     backends = "/v1/services/{service}/backends"
-    assert open_to_bindings == [backends, f"{backends}/{{backend}}", f"{backends}/{{backend}}/drain"]
+    assert open_to_bindings == [backends, f"{backends}/{{backend}}", f"{backends}/{{backend}}/drain", "/v1/whois"]
 
 
 async def test_openapi_knows_every_policy(document: dict[str, Any]) -> None:
@@ -90,10 +91,12 @@ async def test_the_replies_are_as_described(staged: StagedApi) -> None:
     staged.node.degraded["a"] = "why"
     view = session(1, "10.0.0.1", "one")
     staged.node.sessions_["1"] = (view, "a")
+    staged.node.locals_["1"] = Address("127.0.0.1", 1)
     for model, answer in [
         (replies.BackendReply, backend.body),
         (replies.ServiceReply, (await staged.tcp("GET", "/v1/services/a")).body),
         (replies.SessionReply, (await staged.tcp("GET", "/v1/sessions/1")).body),
+        (replies.WhoisReply, (await staged.tcp("GET", "/v1/whois?local=127.0.0.1:1")).body),
         (replies.PortsReply, (await staged.tcp("GET", "/v1/ports")).body),
         (replies.EventReply, (await staged.tcp("GET", "/v1/events")).body[0]),
         (replies.HealthReply, (await staged.tcp("GET", "/readyz")).body),

@@ -90,3 +90,50 @@ async def test_an_unknown_service_is_no_empty_answer(busy: StagedApi) -> None:
     for method in ("GET", "DELETE"):
         answer = await busy.tcp(method, "/v1/sessions?service=nope")
         assert (answer.status, answer.code) == (404, "service_not_found")
+
+
+@pytest.fixture
+async def reached(busy: StagedApi) -> StagedApi:
+    """Two TCP sessions reach their backends from one address, and a UDP flow from another."""
+    busy.node.locals_ |= {
+        "9": Address("127.0.0.1", 40000),
+        "10": Address("127.0.0.1", 40001),
+        "11": Address("127.0.0.1", 40000),
+    }
+    return busy
+
+
+@pytest.mark.parametrize(
+    ("query", "client"),
+    [
+        ("local=127.0.0.1:40001", "10.0.0.2:50000"),
+        ("local=[::ffff:127.0.0.1]:40001", "10.0.0.2:50000"),  # as a dual-stack backend sees it
+        ("local=127.0.0.1:40000&protocol=udp", "[2001:db8::1]:50000"),
+        ("local=127.0.0.1:40000&service=web", "10.0.0.1:50000"),
+    ],
+)
+async def test_whois_says_who_the_client_is(reached: StagedApi, query: str, client: str) -> None:
+    answer = await reached.tcp("GET", f"/v1/whois?{query}")
+    assert answer.body["client"] == client
+    assert answer.body["since"] == 1.0
+    assert answer.body["service"] in ("web", "dns")
+    assert reached.node.sessions_[answer.body["session"]][1] == answer.body["service"]
+
+
+async def test_whois_refuses_to_guess(reached: StagedApi) -> None:
+    several = await reached.tcp("GET", "/v1/whois?local=127.0.0.1:40000")
+    assert (several.status, several.code) == (409, "whois_ambiguous")
+    for query in ("local=127.0.0.1:40002", "local=127.0.0.1:40000&backend=127.0.0.1:1", "local=[::1]:40000"):
+        nobody = await reached.tcp("GET", f"/v1/whois?{query}")
+        assert (nobody.status, nobody.code) == (404, "whois_unknown")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "local=", "local=127.0.0.1", "local=x:1", "local=127.0.0.1:99999", "local=127.0.0.1:1&backend=x",
+     "local=127.0.0.1:1&protocol=sctp", "locale=127.0.0.1:1", "local=fe80::1%25eth0:1"],
+)  # fmt: skip
+async def test_F07_whois_of_what_is_no_address_is_refused(reached: StagedApi, query: str) -> None:
+    answer = await reached.tcp("GET", f"/v1/whois?{query}")
+    assert answer.status == 400
+    assert answer.code == "invalid"

@@ -70,3 +70,25 @@ async def test_sessions_are_killed_by_what_they_have_in_common(
 @pytest.mark.parametrize("args", [(), ("1", "--service", "web")])
 async def test_a_kill_that_says_too_little_or_too_much_is_wrong_use(alone: Shell, args: tuple[str, ...]) -> None:
     assert (await alone("kill", *args)).code == 2
+
+
+async def test_whois_names_the_client_of_a_connection(harbor: Shell) -> None:
+    assert harbor.api is not None
+    seen: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    backend = await asyncio.start_server(lambda _, writer: seen.put_nowait(writer), "127.0.0.1", 0)
+    leased = (await harbor.api.unix("POST", "/v1/services", {"name": "web"})).body["port"]
+    body = {"host": "127.0.0.1", "port": backend.sockets[0].getsockname()[1]}
+    await harbor.api.unix("PUT", "/v1/services/web/backends/one", body)
+    _, client = await asyncio.open_connection("127.0.0.1", leased)
+    far = await seen.get()
+    peer = "{}:{}".format(*far.get_extra_info("peername"))
+    name = "{}:{}".format(*client.get_extra_info("sockname"))
+    told = await harbor("whois", peer)
+    assert told.out.splitlines()[0].split() == ["client", name]
+    assert (await harbor("whois", peer, "--service", "web", "--protocol", "tcp", "--json")).json["client"] == name
+    unknown = await harbor("whois", name)
+    assert unknown.code == 1
+    assert "as its peer" in unknown.err
+    for writer in (client, far):
+        writer.close()
+    backend.close()

@@ -65,7 +65,7 @@ class FakeEvents:
 
 
 class FakeNode:
-    """Obeys ``harbor.node.Node``; tests may set ``sessions_``, ``problems_`` and ``counters`` directly."""
+    """Obeys ``harbor.node.Node``; tests may set ``sessions_``, ``locals_``, ``problems_`` and ``counters`` directly."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -73,6 +73,7 @@ class FakeNode:
         self.leased: list[int] = []  # every port that was ever leased, in order
         self.released: list[int] = []
         self.sessions_: dict[str, tuple[SessionView, str]] = {}
+        self.locals_: dict[str, Address] = {}  # what backends see, by session
         self.problems_: list[str] = []
         self.certificates_: list[CertificateView] = []
         self.degraded: dict[str, str] = {}  # service name -> reason
@@ -207,6 +208,9 @@ class FakeNode:
             and query.backend_id in (None, session.backend_id)
             and (network is None or ipaddress.ip_address(session.client.host) in network)
         ]
+
+    async def whois(self, local: Address, query: SessionQuery) -> list[tuple[SessionView, str]]:
+        return [(session, name) for session, name in self.sessions(query) if self.locals_.get(session.id) == local]
 
     def kill(self, query: SessionQuery, *, actor: str) -> int:
         found = self.sessions(query)
