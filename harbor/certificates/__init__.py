@@ -1,7 +1,7 @@
 """Certificates: read with care, examined before they are served, kept where only the node reads them."""
 
 from harbor.certificates.accept import Accepted, accept, accept_files, accept_pair, again
-from harbor.certificates.clients import check_clients
+from harbor.certificates.clients import check_clients, examine_lists
 from harbor.certificates.doctor import examine, examine_chain
 from harbor.certificates.files import Listing, listing, read_in
 from harbor.certificates.keep import Keep
@@ -20,6 +20,7 @@ __all__ = [
     "check_clients",
     "examine",
     "examine_chain",
+    "examine_lists",
     "listing",
     "make_self_signed",
     "read_chain",

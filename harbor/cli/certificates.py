@@ -15,6 +15,7 @@ from harbor.cli.options import config_option, json_option
 from harbor.cli.output import clean, print_fields, print_json, print_table, say
 from harbor.model.certificate import Facts, Finding, Severity
 
+BEGIN_CRL: Final = b"-----BEGIN X509 CRL-----"
 MOST_BYTES: Final = 64 * 1024  # what the node takes as well
 
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -72,12 +73,13 @@ def check(files: tuple[Path, ...], names: tuple[str, ...], as_json: bool) -> Non
     """Say what is wrong with a certificate.
 
     Give the file of the certificate, those of its chain if they are apart, and the key. Nothing is sent to a node.
-    Without the key it is examined as far as that goes.
+    Without the key it is examined as far as that goes. A list of revoked certificates is examined on its own.
 
     \b
     Examples:
       harbor cert check fullchain.pem privkey.pem
       harbor cert check shop.crt middle.crt shop.key --name shop.example.com
+      harbor cert check revoked.pem
     """
     facts, findings = _examined([_text(file) for file in files], names)
     wrong = [finding for finding in findings if finding.severity is Severity.ERROR]
@@ -165,13 +167,15 @@ def _examined(texts: Sequence[str], names: Sequence[str]) -> tuple[Facts | None,
     """What the doctor says of all these texts together, and what a handshake says if they have a key."""
     import tempfile
 
-    from harbor.certificates import Keep, accept, examine, examine_chain, read_chain, read_pair
+    from harbor.certificates import Keep, accept, examine, examine_chain, examine_lists, read_chain, read_pair
     from harbor.certificates.pem import BEGIN_KEY, facts_of
     from harbor.errors import HarborError
 
     whole = "\n".join(texts).encode()
     facts = None
     try:
+        if BEGIN_CRL in whole:
+            return None, examine_lists(whole.decode(), time.time())
         if BEGIN_KEY not in whole:
             chain = read_chain(whole)
             return facts_of(chain[0]), examine_chain(chain, names)

@@ -92,7 +92,7 @@ class Certificates:
                     self._has_changed(owner, stem, marks, at_once=True)
                     self._apply(owner, stem, self._read(stem, marks))
         self._expiry.restore(self._parts.feed.recent(limit=EVERY))
-        self._expiry.look(self.shelf.of(services), time.time())
+        self._expiry.look(self.shelf.of(services), services, time.time())
         self._keep.sweep(self.shelf.digests(all_services))
 
     def start(self) -> None:
@@ -124,7 +124,8 @@ class Certificates:
         try:
             async with self._lock:
                 await self._look(self._ended_here(), at_once)
-                self._expiry.look(self.shelf.of(self._ended_here()), time.time())
+                services = self._ended_here()
+                self._expiry.look(self.shelf.of(services), services, time.time())
         except Exception as error:  # whatever it was, it must not end the watch
             log.error("certificates.failed", exc_info=error)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from harbor.certificates import Accepted
-from harbor.model import Event
-from harbor.model.certificate import DAY, Source
+from harbor.certificates import Accepted, Keep, examine_lists
+from harbor.model import Event, Service
+from harbor.model.certificate import DAY, Severity, Source
 from harbor.node.parts import NODE, Parts
 
 THRESHOLDS: Final = (0, 1, 3, 7, 14, 30)  # days; authorities that renew do so a month or a week before
@@ -29,11 +29,18 @@ class Expiry:
             if event.kind == EXPIRING:
                 self._told.add((str(event.details.get("fingerprint")), int(event.details.get("threshold", -1))))
 
-    def look(self, shown: Iterable[tuple[str | None, Source, Accepted]], now: float, at_once: bool = False) -> None:
+    def look(
+        self,
+        shown: Iterable[tuple[str | None, Source, Accepted]],
+        services: Iterable[Service],
+        now: float,
+        at_once: bool = False,
+    ) -> None:
         """Warn of what has come closer to its end; ``now`` is Unix time."""
         if now < self._next and not at_once:
             return
         self._next = now + LOOK_EVERY
+        self._look_at_lists(services, now)
         for name, source, accepted in shown:
             left = accepted.facts.not_after - now
             threshold = next((days for days in THRESHOLDS if left <= days * DAY), None)
@@ -44,6 +51,17 @@ class Expiry:
             if key not in self._told:
                 self._told.add(key)
                 self._warn(name, source, accepted, threshold, now)
+
+    def _look_at_lists(self, services: Iterable[Service], now: float) -> None:
+        for service in services:
+            crl = service.tls_rules.get("crl")
+            for finding in examine_lists(crl, now) if crl is not None else ():
+                key = (Keep.digest_of(f"{service.id} {crl}"), int(finding.severity is not Severity.ERROR))
+                if key not in self._told:
+                    self._told.add(key)
+                    message = f"{service.name}: {finding.message}"
+                    details = {"code": finding.code, "fingerprint": key[0], "threshold": key[1]}
+                    self._parts.journal.note(self._parts.feed.draft(EXPIRING, NODE, message, service.name, **details))
 
     def _warn(self, name: str | None, source: Source, accepted: Accepted, threshold: int, now: float) -> None:
         days = accepted.facts.days_left(now)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
-from harbor.certificates import Accepted, Keep
+from harbor.certificates import Accepted, Keep, examine_lists
 from harbor.errors import NotFound, Refused
 from harbor.model import Service, Tls, TlsRules, TlsTerms
 from harbor.model.certificate import CertificateView, Source
@@ -116,7 +117,9 @@ class Shelf:
         source, accepted = served[0]
         owners = [service.id, OWN] if source in (Source.NODE_FILE, Source.SELF_SIGNED) else [service.id]
         refused = next((self.refused[one] for whose in owners for one in self.refused if owner_of(one) == whose), None)
-        return CertificateView(service.name, source, accepted.facts, accepted.findings, refused)
+        crl = service.tls_rules.get("crl")
+        findings = (*accepted.findings, *(examine_lists(crl, time.time()) if crl is not None else ()))
+        return CertificateView(service.name, source, accepted.facts, findings, refused)
 
     def views(self, services: Iterable[Service]) -> list[CertificateView]:
         """What these services show, as far as they show anything."""

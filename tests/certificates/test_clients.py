@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harbor.certificates import check_clients
+from harbor.certificates import check_clients, examine_lists
 from harbor.errors import Invalid
 from support.pairs import make, revocations
 
@@ -38,3 +38,12 @@ def test_what_cannot_decide_is_refused(ca: str, crl: str | None, words: str) -> 
         check_clients(ca, crl, time.time())
     assert refused.value.code == "tls_rules_invalid"
     assert words in refused.value.message
+
+
+def test_a_list_that_runs_out_soon_or_has_is_told_of() -> None:
+    assert examine_lists(revocations(CA, days=7), time.time()) == ()
+    for days, code, words in ((2, "crl_expiring", "runs out on"), (-1, "crl_expired", "ran out on")):
+        (finding,) = examine_lists(revocations(OTHER, days=7) + revocations(CA, days=days), time.time())
+        assert finding.code == code
+        assert f"what CN=Clients CA has revoked {words}" in finding.message
+        assert "is refused" in finding.message

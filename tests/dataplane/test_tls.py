@@ -14,10 +14,11 @@ import pytest
 from harbor.dataplane.tls import AT_ONCE
 from harbor.errors import PortTaken
 from harbor.model import Reason
-from harbor.model.tls import TlsTerms, UnknownName, Verify
+from harbor.model.tls import TlsRules, TlsTerms, UnknownName, Verify
 from support.backends import echo, greeting, sending
 from support.certificates import Issued, issue, terms
 from support.needs import plain_source
+from support.pairs import make, revocations
 from support.plane import RunningPlane
 from support.sockets import address_of, ends, receive_all, receive_exactly, reset
 from support.waiting import eventually
@@ -371,6 +372,122 @@ def test_a_client_without_the_certificate_that_is_asked_for_is_refused(
     client = shake(plane, port, context)
     client.sendall(b"hello")
     assert receive_exactly(client, 5) == b"hello"
+
+
+def test_a_list_of_revoked_certificates_that_has_run_out_refuses_all_clients(
+    plane: RunningPlane, tmp_path: Path, cert: Issued
+) -> None:
+    authority = make("Clients CA", is_ca=True)
+    member = make("member.test", by=authority)
+    for name, text in (("ca", authority.own), ("member", member.key + member.own)):
+        (tmp_path / f"{name}.pem").write_text(text)
+    for days, is_heard in ((7, True), (-1, False)):
+        (tmp_path / f"crl{days}.pem").write_text(revocations(authority, days=days))
+        shown = TlsTerms(
+            TlsRules(verify=Verify.REQUIRED),
+            (cert.identity(),),
+            str(tmp_path / "ca.pem"),
+            str(tmp_path / f"crl{days}.pem"),
+        )
+        port = open_echo(plane, shown)
+        context = trusting(cert)
+        context.load_cert_chain(tmp_path / "member.pem")
+        client = shake(plane, port, context)  # of TLS 1.3: what the server thinks of it, it says afterwards
+        client.sendall(b"hello")
+        if is_heard:
+            assert receive_exactly(client, 5) == b"hello"
+        else:
+            with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
+                client.recv(5)
+            plane.await_end(port, Reason.TLS_HANDSHAKE_FAILED)
+
+
+def _hello(extension: int, padding: int) -> bytes:
+    """A client's hello with one more extension of so many bytes, as its handshake message."""
+    record = _client_hello()
+    message = record[5:]
+    at = 4 + 2 + 32
+    at += 1 + message[at]  # session id
+    at += 2 + int.from_bytes(message[at : at + 2], "big")  # cipher suites
+    at += 1 + message[at]  # compression
+    extensions = message[at + 2 :]
+    more = extension.to_bytes(2, "big") + padding.to_bytes(2, "big") + bytes(padding)
+    if extension == KEY_SHARE:
+        extensions, more = _with_share(extensions, padding), b""
+    body = message[4:at] + (len(extensions) + len(more)).to_bytes(2, "big") + more + extensions
+    return b"\x01" + len(body).to_bytes(3, "big") + body
+
+
+def _with_share(extensions: bytes, size: int) -> bytes:
+    """The same with a key of so many bytes for X25519MLKEM768 before the client's others."""
+    found = bytearray()
+    at = 0
+    while at < len(extensions):
+        kind = int.from_bytes(extensions[at : at + 2], "big")
+        length = int.from_bytes(extensions[at + 2 : at + 4], "big")
+        value = extensions[at + 4 : at + 4 + length]
+        if kind == KEY_SHARE:
+            shares = b"\x11\xec" + size.to_bytes(2, "big") + bytes(size) + value[2:]
+            value = len(shares).to_bytes(2, "big") + shares
+        elif kind == GROUPS:
+            value = (len(value)).to_bytes(2, "big") + b"\x11\xec" + value[2:]
+        found += kind.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
+        at += 4 + length
+    return bytes(found)
+
+
+def _records(message: bytes) -> bytes:
+    parts = [message[begin : begin + 16_384] for begin in range(0, len(message), 16_384)]
+    return b"".join(b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part for part in parts)
+
+
+KEY_SHARE: Final = 51
+GROUPS: Final = 10
+UNKNOWN: Final = 0xFE0D - 1
+
+
+@pytest.mark.parametrize(
+    ("extension", "size"), [(KEY_SHARE, 1216), (UNKNOWN, 1500), (UNKNOWN, 15_900), (UNKNOWN, 16_384)]
+)
+def test_D04_a_long_client_hello_is_answered(plane: RunningPlane, cert: Issued, extension: int, size: int) -> None:
+    """A key for a hybrid with ML-KEM has 1,216 bytes; one of 16 KiB takes two records."""
+    port = open_echo(plane, terms(cert))
+    client = plane.client(port)
+    client.sendall(_records(_hello(extension, size)))
+    answer = receive_exactly(client, 6)
+    assert (answer[0], answer[5]) == (22, 2)  # a handshake record with the server's hello
+
+
+@pytest.mark.parametrize("declared", [200_000, 0xFFFFFF])
+def test_D04_a_hello_that_says_that_it_is_huge_is_refused_at_once(
+    plane: RunningPlane, cert: Issued, declared: int
+) -> None:
+    backend = plane.backend()
+    port = plane.open(tls=terms(cert))
+    plane.backends(port, [backend.address])
+    client = plane.client(port)
+    client.sendall(b"\x16\x03\x01\x00\x06\x01" + declared.to_bytes(3, "big") + b"\x03\x03")
+    assert receive_exactly(client, 1) == b"\x15"  # an alert
+    client.close()
+    plane.await_end(port, Reason.TLS_HANDSHAKE_FAILED)
+    assert backend.accepted == 0
+
+
+def test_D04_hellos_that_declare_64_KiB_and_do_not_come_cost_bounded_memory(plane: RunningPlane, cert: Issued) -> None:
+    port = open_echo(plane, terms(cert))
+    before = _resident()
+    clients = [plane.client(port) for _ in range(200)]
+    for client in clients:
+        client.sendall(b"\x16\x03\x01\x00\x06\x01" + (65_000).to_bytes(3, "big") + b"\x03\x03")
+    eventually(lambda: len(plane.plane.newcomers) == 200)
+    assert _resident() - before < 200 * 160 * 1024
+    through = shake(plane, port, trusting(cert))
+    through.sendall(b"through")
+    assert receive_exactly(through, 7) == b"through"
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 @plain_source

@@ -383,6 +383,25 @@ def test_each_threshold_is_told_once(tls_node: Callable[..., RunningNode], certs
     assert node.events("certificate.expiring") == told
 
 
+def test_a_list_of_revoked_certificates_that_runs_out_is_told_of_once(tls_node: Callable[..., RunningNode]) -> None:
+    node = tls_node("web")
+    rules = {"verify": "required", "ca": CA.own, "crl": revocations(CA, days=2)}
+    node.wait(node.node.update_service("web", {"tls_rules": rules}, actor="test"))
+    assert "crl_expiring" in [finding.code for finding in view(node).findings]
+
+    def look(after: float) -> None:
+        services = node.node._certificates._ended_here()
+        node.node._certificates._expiry.look((), services, time.time() + after, at_once=True)
+
+    for after in (0, 60, 3 * 86_400, 4 * 86_400):
+        node.call(lambda after=after: look(after))  # type: ignore[misc]
+    told = node.events("certificate.expiring")
+    assert len(told) == 2
+    assert "runs out on" in told[0]
+    assert "ran out on" in told[1]
+    assert "every client" in told[1]
+
+
 def test_the_rules_of_a_service_reach_its_listener_and_change_while_it_lives(
     tls_node: Callable[..., RunningNode], tmp_path: Path
 ) -> None:
