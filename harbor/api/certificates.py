@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from harbor.api import pages
 from harbor.api.context import ActingNode, Actor
 from harbor.api.replies import CertificateReply, replies
-from harbor.api.requests import CertificateBody, PageParams, body_of, body_schema
+from harbor.api.requests import CertificateBody, LabelParams, PageParams, body_of, body_schema
 
 router = APIRouter(tags=["certificates"])
 
@@ -36,15 +36,22 @@ async def get_certificate(node: ActingNode, service: str) -> Response:
     openapi_extra=body_schema(CertificateBody),
 )
 async def put_certificate(
-    node: ActingNode, actor: Actor, service: str, body: Annotated[Any, Depends(body_of(CertificateBody))]
+    node: ActingNode,
+    actor: Actor,
+    service: str,
+    query: LabelParams,
+    body: Annotated[Any, Depends(body_of(CertificateBody))],
 ) -> Response:
-    """Upload a certificate. It is examined and tried before it is shown; one that fails changes nothing."""
-    view = await node.put_certificate(service, body.certificate, body.key, actor=actor)
+    """Upload a certificate. It is examined and tried before it is shown; one that fails changes nothing.
+
+    With a label it is a further one, shown to clients that ask for a name in it.
+    """
+    view = await node.put_certificate(service, body.certificate, body.key, actor=actor, label=query.label)
     return JSONResponse(view.as_json(time.time()))
 
 
 @router.delete("/v1/certificates/{service}", status_code=204, responses=replies(204, None, "Forgotten"))
-async def delete_certificate(node: ActingNode, actor: Actor, service: str) -> Response:
+async def delete_certificate(node: ActingNode, actor: Actor, service: str, query: LabelParams) -> Response:
     """Forget an uploaded certificate: what lies in `certs_dir`, or a self-signed one, takes its place."""
-    await node.delete_certificate(service, actor=actor)
+    await node.delete_certificate(service, actor=actor, label=query.label)
     return Response(status_code=204)

@@ -108,6 +108,17 @@ class FindingReply(Reply):
     message: str
 
 
+class FurtherReply(Reply):
+    """A certificate that is shown to whoever asks for a name in it."""
+
+    label: str
+    subject: str
+    names: list[str]
+    not_after: float
+    days_left: int
+    fingerprint: str = Field(description="SHA-256")
+
+
 class CertificateReply(Reply):
     """The certificate that a service shows. Times are Unix times."""
 
@@ -123,6 +134,7 @@ class CertificateReply(Reply):
     key: str = Field(description="the kind of key")
     findings: list[FindingReply]
     refused: str | None = Field(None, description="why a newer one in certs_dir is not served")
+    further: list[FurtherReply] | None = Field(None, description="those that were uploaded with a label")
 
 
 class CredentialsReply(Reply):

@@ -189,6 +189,12 @@ class DeleteQuery(Strict):
     force: bool = Field(False, description="unbind the apps that are bound to it")
 
 
+class LabelQuery(Strict):
+    """Which of several certificates of a service."""
+
+    label: str | None = Field(None, description="of a further one; without it, the service's first is meant")
+
+
 class PageQuery(Strict):
     """Which part of a collection."""
 
@@ -242,6 +248,7 @@ class WhoisQuery(Strict):
 
 
 WhoisParams = Annotated[WhoisQuery, Query()]
+LabelParams = Annotated[LabelQuery, Query()]
 DeleteParams = Annotated[DeleteQuery, Query()]
 PageParams = Annotated[PageQuery, Query()]
 EventParams = Annotated[EventQuery, Query()]

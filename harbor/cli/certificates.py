@@ -18,6 +18,7 @@ from harbor.model.certificate import Facts, Finding, Severity
 BEGIN_CRL: Final = b"-----BEGIN X509 CRL-----"
 MOST_BYTES: Final = 64 * 1024  # what the node takes as well
 
+label_option = click.option("--as", "label", metavar="LABEL", help="One of several; without it, the service's first.")
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -44,24 +45,27 @@ def cert() -> None:
 @click.argument("name")
 @click.option("--cert", "certificate", type=existing, required=True, metavar="FILE", help="Its certificate and chain.")
 @click.option("--key", type=existing, required=True, metavar="FILE", help="The private key, not encrypted.")
+@label_option
 @json_option
 @config_option
-def put(name: str, certificate: Path, key: Path, as_json: bool, config: Path | None) -> None:
+def put(name: str, certificate: Path, key: Path, label: str | None, as_json: bool, config: Path | None) -> None:
     """Upload a certificate for a service.
 
     The node examines it and tries a handshake; then it is shown from the next handshake on, and sessions live on. One
-    that is refused changes nothing.
+    that is refused changes nothing. Further ones, each with a label, are for clients that ask for a name in them.
 
     \b
-    Example:
+    Examples:
       harbor cert put shop-https --cert fullchain.pem --key privkey.pem
+      harbor cert put shop-https --cert blog.pem --key blog.key --as blog
     """
     body = {"certificate": _text(certificate), "key": _text(key)}
-    shown = send(config, "PUT", f"/v1/certificates/{segment(name)}", body, tries=2).body
+    shown = send(config, "PUT", f"/v1/certificates/{segment(name)}", body, query={"label": label}, tries=2).body
     if as_json:
         print_json(shown)
         return
-    say(f"{shown['service']} shows {shown['subject']} ({', '.join(shown['names'])}), {_left(shown['days_left'])}")
+    one = next((one for one in shown.get("further", ()) if one["label"] == label), shown)
+    say(f"{shown['service']} shows {one['subject']} ({', '.join(one['names'])}), {_left(one['days_left'])}")
     _print_findings(shown["findings"])
 
 
@@ -142,6 +146,8 @@ def show(name: str, as_json: bool, config: Path | None) -> None:
         print_json(found)
         return
     print_fields({"service": found["service"], "source": found["source"]} | _fields(found))
+    for one in found.get("further", ()):
+        say(f"further, as {one['label']}: {one['subject']} ({', '.join(one['names'])}), {_left(one['days_left'])}")
     _print_findings(found["findings"])
     if "refused" in found:
         say(f"not served: {found['refused']}")
@@ -149,8 +155,9 @@ def show(name: str, as_json: bool, config: Path | None) -> None:
 
 @cert.command("delete")
 @click.argument("name")
+@label_option
 @config_option
-def delete(name: str, config: Path | None) -> None:
+def delete(name: str, label: str | None, config: Path | None) -> None:
     """Forget what was uploaded for a service.
 
     What lies in certs_dir takes its place, or what the node has signed itself.
@@ -159,8 +166,8 @@ def delete(name: str, config: Path | None) -> None:
     Example:
       harbor cert delete shop-https
     """
-    send(config, "DELETE", f"/v1/certificates/{segment(name)}")
-    say(f"the certificate that was uploaded for {name} is forgotten")
+    send(config, "DELETE", f"/v1/certificates/{segment(name)}", query={"label": label})
+    say(f"the certificate that was uploaded for {name}{f' as {label}' if label else ''} is forgotten")
 
 
 def _examined(texts: Sequence[str], names: Sequence[str]) -> tuple[Facts | None, tuple[Finding, ...]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -56,15 +57,20 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class CertificateView:
-    """The certificate that a service shows. ``refused`` says why a newer one is not served."""
+    """The certificate that a service shows to whoever asks for no other.
+
+    ``refused`` says why a newer one is not served; ``further`` are those that were uploaded with a label.
+    """
 
     service: str
     source: Source
     facts: Facts
     findings: tuple[Finding, ...] = ()
     refused: str | None = None
+    further: Mapping[str, Facts] = field(default_factory=dict)
 
     def as_json(self, now: float) -> dict[str, Any]:
+        """Optional members are absent, not null."""
         facts = self.facts
         body: dict[str, Any] = {
             "service": self.service,
@@ -79,4 +85,12 @@ class CertificateView:
             "key": facts.key,
             "findings": [finding.as_json() for finding in self.findings],
         }
-        return body if self.refused is None else body | {"refused": self.refused}
+        if self.refused is not None:
+            body["refused"] = self.refused
+        if self.further:
+            body["further"] = [
+                {"label": label, "subject": one.subject, "names": list(one.names), "not_after": one.not_after}
+                | {"days_left": one.days_left(now), "fingerprint": one.fingerprint}
+                for label, one in sorted(self.further.items())
+            ]
+        return body

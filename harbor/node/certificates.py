@@ -38,7 +38,8 @@ from harbor.node.certificate_news import News
 from harbor.node.expiry import Expiry
 from harbor.node.parts import NODE, Parts
 from harbor.node.shelf import MORE, OWN, Place, Shelf, owner_of
-from harbor.node.stems import stems
+from harbor.node.stems import LABEL, stems
+from harbor.policy.naming import shown
 from harbor.policy.settling import Settling
 from harbor.store import RemoveCertificate, SaveCertificate
 
@@ -46,6 +47,7 @@ log = structlog.get_logger("harbor.node")
 
 RENEWED: Final = 30 * DAY  # seconds before the end of a self-signed certificate at which a new one is made
 EVERY: Final = 1_000_000  # events: all that the feed has
+MOST_UPLOADED: Final = 32  # certificates of one service: each handshake may look through all of their names
 LOOK_EVERY: Final = 1.0  # seconds between looks at certs_dir; a change counts at the second one
 
 Outcome = Accepted | HarborError | None
@@ -188,23 +190,25 @@ class Certificates:
 
     # Uploads
 
-    async def put(self, ref: str, certificate: str, key: str, actor: str) -> Service:
-        """Serve what was uploaded, before everything else.
+    async def put(self, ref: str, certificate: str, key: str, actor: str, label: str | None) -> Service:
+        """Serve what was uploaded, before everything else; with a label, beside what else was.
 
-        Errors: what ``accept`` refuses, ``service_not_found``, ``tls_off``, ``store_failed``.
+        Errors: what ``accept`` refuses, ``service_not_found``, ``tls_off``, ``label_invalid``,
+        ``certificates_exhausted``, ``store_failed``.
         """
         parts = self._parts
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id), self._lock:
             service = parts.registry.find(known.id)
             _check_ends_tls(service)
+            place = _place(service, label)
+            self._check_room(service, place)
             try:
                 texts = certificate.encode("utf-8", "replace"), key.encode("utf-8", "replace")
                 accepted = await asyncio.to_thread(accept, self._keep, *texts, self._names, time.time())
             except Invalid as error:
                 self._news.refused(service.name, Source.UPLOADED, error, actor)
                 raise
-            place = (service.id, Source.UPLOADED)
             await self._commit(place, accepted, actor, service)
             before = self.shelf.get(place)
             self.shelf.put(place, accepted)
@@ -212,8 +216,8 @@ class Certificates:
             self.shelf.discard(before)
             return service
 
-    async def delete(self, ref: str, actor: str) -> None:
-        """Forget what was uploaded; the next source takes its place.
+    async def delete(self, ref: str, actor: str, label: str | None) -> None:
+        """Forget what was uploaded, under this label or without one; the next source takes its place.
 
         Errors: ``service_not_found``, ``certificate_not_found``, ``store_failed``.
         """
@@ -221,18 +225,29 @@ class Certificates:
         known = parts.registry.find(ref)
         async with parts.locks.hold(known.id), self._lock:
             service = parts.registry.find(known.id)
-            place = (service.id, Source.UPLOADED)
+            place = _place(service, label)
+            labelled = f" as {label}" if label is not None else ""
             if self.shelf.get(place) is None:
                 raise NotFound(
-                    f"no certificate was uploaded for service {service.name}; what lies in certs_dir is changed there",
+                    f"no certificate was uploaded for service {service.name}{labelled}; what lies in certs_dir is "
+                    "changed there",
                     code="certificate_not_found",
                 )
-            message = f"{service.name}: the uploaded certificate is forgotten"
+            message = f"{service.name}: the uploaded certificate{labelled} is forgotten"
             event = self._news.gone(service.name, place[1], message, actor)
             await parts.journal.commit(event, RemoveCertificate(*place))
             before = self.shelf.remove(place)
             self._show([service])
             self.shelf.discard(before)
+
+    def _check_room(self, service: Service, place: Place) -> None:
+        uploaded = self.shelf.uploaded(service)
+        if place not in uploaded and len(uploaded) >= MOST_UPLOADED:
+            raise Refused(
+                f"service {service.name} has {len(uploaded)} uploaded certificates, and {MOST_UPLOADED} are the most; "
+                "delete one, put several names into one certificate, or use another service",
+                code="certificates_exhausted",
+            )
 
     async def _commit(self, place: Place, accepted: Accepted, actor: str, service: Service) -> None:
         event = self._news.of(service.name, place[1], accepted, actor)
@@ -333,6 +348,17 @@ class Certificates:
                 self._parts.show(service)
             except (OSError, HarborError) as error:  # an SSLError is an OSError
                 log.error("certificate.not_shown", service=service.name, detail=str(error))
+
+
+def _place(service: Service, label: str | None) -> Place:
+    if label is None:
+        return service.id, Source.UPLOADED
+    if LABEL.fullmatch(label) is None:
+        raise Invalid(
+            f"label {shown(label)} is not valid; use 1 to 63 letters, digits, dots, hyphens and underscores",
+            code="label_invalid",
+        )
+    return f"{service.id}{MORE}{label}", Source.UPLOADED
 
 
 def _check_ends_tls(service: Service) -> None:

@@ -357,19 +357,23 @@ class Node:
         """What a service shows. Errors: ``service_not_found``, ``certificate_not_found``."""
         return self._certificates.shelf.view(self._parts.registry.find(ref))
 
-    async def put_certificate(self, ref: str, certificate: str, key: str, *, actor: str) -> CertificateView:
+    async def put_certificate(
+        self, ref: str, certificate: str, key: str, *, actor: str, label: str | None = None
+    ) -> CertificateView:
         """Serve this certificate (PEM, with its chain) from the next handshake on, before what lies in ``certs_dir``.
+        With a label it is a further one, for the names in it.
 
         Errors: ``certificate_invalid``, ``key_invalid``, ``key_encrypted``, ``key_mismatch``, ``key_weak``,
         ``chain_broken``, ``certificate_expired``, ``certificate_not_yet_valid``, ``certificate_unfit``,
-        ``handshake_failed``, ``tls_off``, ``service_not_found``, ``store_failed``; what was there before stays.
+        ``handshake_failed``, ``tls_off``, ``label_invalid``, ``certificates_exhausted``, ``service_not_found``,
+        ``store_failed``; what was there before stays.
         """
-        change = self._certificates.put(ref, certificate, key, actor)
+        change = self._certificates.put(ref, certificate, key, actor, label)
         return self._certificates.shelf.view(await self._parts.to_the_end(change))
 
-    async def delete_certificate(self, ref: str, *, actor: str) -> None:
+    async def delete_certificate(self, ref: str, *, actor: str, label: str | None = None) -> None:
         """Forget what was uploaded. Errors: ``service_not_found``, ``certificate_not_found``, ``store_failed``."""
-        await self._parts.to_the_end(self._certificates.delete(ref, actor))
+        await self._parts.to_the_end(self._certificates.delete(ref, actor, label))
 
     def look_at_certificates(self) -> None:
         """Look at ``certs_dir`` now, and once more at what was refused there."""

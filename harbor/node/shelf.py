@@ -64,6 +64,10 @@ class Shelf:
         """What is held for this owner, with its further ones."""
         return [place for source in Source for place in self._places.get((owner, source), ())]
 
+    def uploaded(self, service: Service) -> list[Place]:
+        """Where that is which was uploaded for this service."""
+        return list(self._places.get((service.id, Source.UPLOADED), ()))
+
     def terms(self, service: Service) -> TlsTerms | None:
         """How the node ends the TLS of this service; None if it does not.
 
@@ -119,7 +123,9 @@ class Shelf:
         refused = next((self.refused[one] for whose in owners for one in self.refused if owner_of(one) == whose), None)
         crl = service.tls_rules.get("crl")
         findings = (*accepted.findings, *(examine_lists(crl, time.time()) if crl is not None else ()))
-        return CertificateView(service.name, source, accepted.facts, findings, refused)
+        labels = {place[0].partition(MORE)[2]: self._held[place].facts for place in self.uploaded(service)}
+        labels.pop("", None)
+        return CertificateView(service.name, source, accepted.facts, findings, refused, labels)
 
     def views(self, services: Iterable[Service]) -> list[CertificateView]:
         """What these services show, as far as they show anything."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from harbor.node.certificates import MOST_UPLOADED
 from support.pairs import Made, make
 from support.running_api import FIRST_PORT, Api, running_api
 from support.tls_services import put_tls_services
@@ -112,6 +118,45 @@ async def test_the_metric_tells_when_each_expires(tls_api: Api) -> None:
     expected = GOOD.x509.not_valid_after_utc.timestamp()
     assert float(told['harbor_certificate_not_after_seconds{service="shop"}']) == expected
     assert expected > time.time()
+
+
+async def test_a_service_has_several_uploaded_certificates_by_label(tls_api: Api) -> None:
+    where = "/v1/certificates/shop"
+    blog = make("blog.example")
+    assert (await tls_api.tcp("PUT", where, body(GOOD))).status == 200
+    put = await tls_api.tcp("PUT", f"{where}?label=blog", body(blog))
+    assert put.status == 200, put.text
+    assert put.body["fingerprint"] == GOOD.fingerprint
+    assert [(one["label"], one["fingerprint"]) for one in put.body["further"]] == [("blog", blog.fingerprint)]
+    port = (await tls_api.tcp("GET", "/v1/services/shop")).body["port"]
+    for name, made in (("blog.example", blog), ("shop.example", GOOD), ("other.example", GOOD)):
+        assert await asyncio.to_thread(_shown_at, port, name) == made.fingerprint
+    for wrong in ("", "a/b", "x" * 64, "a+b"):
+        refused = await tls_api.tcp("PUT", f"{where}?label={quote(wrong, safe='')}", body(blog))
+        assert (refused.status, refused.code) == (400, "label_invalid")
+    assert (await tls_api.tcp("DELETE", f"{where}?label=blog")).status == 204
+    assert "further" not in (await tls_api.tcp("GET", where)).body
+    again = await tls_api.tcp("DELETE", f"{where}?label=blog")
+    assert (again.status, again.code) == (404, "certificate_not_found")
+
+
+async def test_a_service_has_a_bounded_number_of_certificates(tls_api: Api) -> None:
+    for number in range(MOST_UPLOADED):
+        put = await tls_api.tcp("PUT", f"/v1/certificates/shop?label=n{number}", body(GOOD))
+        assert put.status == 200, put.text
+    refused = await tls_api.tcp("PUT", "/v1/certificates/shop", body(GOOD))
+    assert (refused.status, refused.code) == (409, "certificates_exhausted")
+    assert (await tls_api.tcp("PUT", "/v1/certificates/shop?label=n0", body(GOOD))).status == 200
+
+
+def _shown_at(port: int, name: str) -> str:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as raw,
+        context.wrap_socket(raw, server_hostname=name) as client,
+    ):
+        return hashlib.sha256(client.getpeercert(binary_form=True) or b"").hexdigest()
 
 
 async def test_rules_of_tls_are_shown_and_changed_one_by_one(tls_api: Api) -> None:

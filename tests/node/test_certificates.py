@@ -332,6 +332,23 @@ def test_an_upload_survives_a_restart_and_an_orphan_does_not(
     assert not orphan.exists()
 
 
+def test_a_further_upload_survives_a_restart_and_goes_with_its_service(
+    tls_node: Callable[..., RunningNode], tmp_path: Path
+) -> None:
+    node = tls_node("web")
+    more = make("more.example")
+    node.wait(node.node.put_certificate("web", more.chain, more.key, actor="test", label="more"))
+    put(node, GOOD)
+    node.vanish()
+    node = tls_node()
+    assert shows(node, GOOD)
+    assert view(node).further["more"].fingerprint == more.fingerprint
+    assert len(terms(node).identities) == 2
+    node.delete("web")
+    left = [file.read_text() for file in (tmp_path / "state" / "certificates").iterdir()]
+    assert not any(more.own.splitlines()[3] in text for text in left)
+
+
 def test_an_upload_that_cannot_be_stored_changes_nothing(tls_node: Callable[..., RunningNode], tmp_path: Path) -> None:
     stores: list[FaultyStore] = []
 
