@@ -111,6 +111,7 @@ class TcpListener(Taker):
 
     def _take_proxies(self, policy: Policy) -> None:
         self.proxies = proxies_of(policy.accept_proxy)
+        self._trusted = proxies_of(policy.trusted_proxies)  # in HTTP, about those for whom they ask
         self.announces = policy.proxy_protocol not in (ProxyProtocol.OFF, ProxyProtocol.SIMPLE)
 
     def _listen_to_proxy(self, proxies: Proxies, client: int, address: Any) -> None:
@@ -154,7 +155,8 @@ class TcpListener(Taker):
             scheme: Literal["https", "http"] = "http" if session.tls is None else "https"
             hsts = f"max-age={self.policy.hsts}" if self.policy.hsts else None
             client_address = plain_address(address)
-            session.http = HttpRelay(client=client_address, port=self.port, scheme=scheme, trusted=False, hsts=hsts)
+            trusted = self._trusted is not None and self._trusted.has(address)
+            session.http = HttpRelay(client=client_address, port=self.port, scheme=scheme, trusted=trusted, hsts=hsts)
         dial.advance()
 
     def ended(self, session: TcpSession, reason: Reason, freed: int) -> None:

@@ -156,6 +156,12 @@ class Policy:
         "with a PROXY header, which says who the client is. Empty: anybody may connect, and no header is looked for.",
         (),
     )
+    trusted_proxies: tuple[str, ...] = setting(
+        Networks(MOST_PROXIES),
+        "Networks of proxies in front of this service that are believed, where HTTP is read along, when they say for "
+        "whom they ask (`X-Forwarded-*`, `Forwarded`). Empty: nobody is.",
+        (),
+    )
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Policy:
         """This policy with some fields replaced. Errors: ``Invalid`` naming the field that is wrong."""

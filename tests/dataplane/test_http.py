@@ -75,6 +75,23 @@ def test_the_backend_learns_who_asks_and_the_client_gets_its_answer(plane: Runni
     assert receive_exactly(near, len(answer(b"hello"))) == answer(b"hello")
 
 
+def test_F10_a_proxy_is_believed_as_long_as_the_policy_trusts_it(plane: RunningPlane) -> None:
+    """Also while the service lives: a policy counts from the next connection on."""
+    port, near, far = a_session(plane)
+    ask = b"GET / HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: https\r\n\r\n"
+    near.sendall(ask)
+    assert b"192.0.2.9" not in read_head(far)
+    backend = plane.listening()
+    plane.backends(port, [address_of(backend)])
+    for networks, wanted in ((("127.0.0.0/8", "::1/128"), b"192.0.2.9, 127.0.0.1"), (("192.0.2.0/24",), b"127.0.0.1")):
+        plane.set_policy(port, trusted_proxies=networks)
+        near, far = plane.session(port, backend)
+        near.sendall(ask)
+        head = read_head(far)
+        assert re.findall(rb"\r\nX-Forwarded-For: ([^\r]*)", head) == [wanted]
+        assert re.findall(rb"\r\nX-Forwarded-Proto: ([^\r]*)", head) == [b"https" if b"," in wanted else b"http"]
+
+
 def test_a_connection_is_kept_for_request_after_request(plane: RunningPlane) -> None:
     port = a_port(plane, answering(answer(b"one"), answer(b"two"), answer(b"three", "Connection: close\r\n")))
     near = plane.client(port)

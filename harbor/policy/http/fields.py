@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from harbor.policy.http.forwarding import FORWARDED, Forwarding, tells_of_client
+from harbor.policy.http.forwarding import WRITTEN, Forwarding, heard, tells_of_client
 from harbor.policy.http.refused import Malformed
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -203,7 +203,7 @@ def rewritten(block: bytes, found: Found, options: frozenset[bytes], upgrades: b
     lines = [line for line in block.split(b"\r\n")[:-1] if _concerns_backend(line, dropped, forwarding.trusted)]
     if keep and keep != options:
         lines.append(b"Connection: " + b", ".join(sorted(keep)))
-    lines.append(forwarding.after(found) if forwarding.trusted else forwarding.plain)
+    lines.append(forwarding.after(heard(found)) if forwarding.trusted else forwarding.plain)
     return b"\r\n".join(lines) + b"\r\n"
 
 
@@ -215,8 +215,7 @@ def _concerns_backend(line: bytes, dropped: frozenset[bytes], trusted: bool) -> 
     if plain != name:
         return OF_REQUEST.match(b"\n" + plain + b":") is None
     if tells_of_client(name):
-        # The two lists are written anew, with ours at the end.
-        return trusted and name not in (b"x-forwarded-for", FORWARDED)
+        return trusted and name not in WRITTEN
     return True
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +124,58 @@ def test_several_lists_of_a_trusted_peer_become_one() -> None:
 
 def test_a_trusted_peer_that_says_nothing_is_told_of_itself() -> None:
     assert told(trusted=True) == OURS
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b'Forwarded: for="198.51.100.1',  # an open quote would swallow what we add
+        b'Forwarded: for=198.51.100.1;by="\\',
+        b"Forwarded: for=198.51.100.1, ",
+        b"Forwarded: for=198.51.100.1;;proto=https",
+        b"Forwarded: 198.51.100.1",
+        b"Forwarded:",
+        b"X-Forwarded-For:",
+        b"X-Forwarded-Proto: https://evil",
+        b"X-Forwarded-Proto: javascript",
+        b"X-Forwarded-Proto:",
+        b"X-Forwarded-Port: 443@evil",
+        b"X-Forwarded-Port: -1",
+        b"X-Forwarded-Port: 123456",
+    ],
+)
+def test_F10_what_has_not_the_form_that_it_must_have_is_not_heard_even_of_a_trusted_peer(field: bytes) -> None:
+    assert told(field, trusted=True) == OURS
+
+
+def test_F10_one_bad_element_spoils_the_list_and_two_protocols_are_none() -> None:
+    assert told(b"Forwarded: for=a", b'Forwarded: for="b', trusted=True) == OURS
+    assert told(b"X-Forwarded-Proto: http", b"X-Forwarded-Proto: https", trusted=True) == OURS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Forwarded", 'for="[2001:db8::1]:47011";proto=https;host="a\\"b,c;d", FOR=unknown;by=_x'),
+        ("X-Forwarded-For", "unknown, 198.51.100.1:443, [2001:db8::1]"),
+        ("X-Forwarded-Proto", "HTTPS, http"),
+        ("X-Forwarded-Proto", "wss"),
+        ("X-Forwarded-Port", "443,8443"),
+    ],
+)
+def test_the_forms_that_proxies_use_are_heard(name: str, value: str) -> None:
+    got = told(f"{name}: {value}".encode(), trusted=True)
+    ends = {"Forwarded": f"{value}, {OURS['Forwarded']}", "X-Forwarded-For": f"{value}, {OURS['X-Forwarded-For']}"}
+    assert got == OURS | {name: ends.get(name, value)}
+
+
+@given(st.lists(st.from_regex(rb"[!-~ \t\x80-\xff]{0,30}", fullmatch=True), min_size=1, max_size=3))
+def test_whatever_a_trusted_peer_says_our_element_stays_one_of_its_own(values: list[bytes]) -> None:
+    head = bytes(relay(trusted=True).from_client(get(*(b"Forwarded: " + value for value in values))))
+    line = next(line for line in head.split(b"\r\n") if line.startswith(b"Forwarded: "))
+    outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line)
+    assert line.endswith(OURS["Forwarded"].encode())
+    assert b'"' not in outside
 
 
 def test_not_even_a_trusted_peer_sends_names_with_underscores() -> None:
