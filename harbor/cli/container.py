@@ -32,7 +32,12 @@ def _say(words: str) -> None:
 
 
 @click.command("https-proxy")
-@click.option("--listen", required=True, metavar="[HOST:]PORT", help="Where clients come; on every address by default.")
+@click.option(
+    "--listen",
+    required=True,
+    metavar="[HOST:]PORT",
+    help="Where clients come; on every IPv4 address by default, [::]:PORT for both.",
+)
 @click.option("--to", required=True, metavar="[HOST:]PORT", help="Where the app listens; on 127.0.0.1 by default.")
 @click.option(
     "--certs", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="DIR",
