@@ -446,6 +446,18 @@ GROUPS: Final = 10
 UNKNOWN: Final = 0xFE0D - 1
 
 
+def test_D15_what_follows_a_hello_in_plain_text_is_never_taken_for_data(plane: RunningPlane, cert: Issued) -> None:
+    backend = plane.backend()
+    port = plane.open(tls=terms(cert))
+    plane.backends(port, [backend.address])
+    client = plane.client(port)
+    client.sendall(_client_hello() + b"\x17\x03\x03\x00\x05hello" + b"GET / HTTP/1.1\r\n\r\n")
+    client.shutdown(socket.SHUT_WR)
+    assert receive_all(client)[0] == 22  # the server's part of the handshake, and then its alert
+    plane.await_end(port, Reason.TLS_HANDSHAKE_FAILED)
+    assert backend.accepted == 0
+
+
 @pytest.mark.parametrize(
     ("extension", "size"), [(KEY_SHARE, 1216), (UNKNOWN, 1500), (UNKNOWN, 15_900), (UNKNOWN, 16_384)]
 )
@@ -526,7 +538,7 @@ def test_D05_a_byte_now_and_then_does_not_extend_the_deadline(
 
 
 @plain_source
-def test_J02_when_too_many_shake_hands_the_oldest_gives_way(
+def test_D18_J02_when_too_many_shake_hands_the_oldest_gives_way(
     plane: RunningPlane, cert: Issued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harbor.dataplane.newcomers.MOST", 20)

@@ -291,11 +291,16 @@ def test_D13_a_storm_of_reloads_leaves_nothing_behind(
     node = tls_node("web")
     some = [make(f"n{number}.example", HOST) for number in range(10)]
     told, alive = len(node.events("certificate.changed")), contexts()
-    for number in range(100):
-        some[number % 10].write(certs, "web")
-        node.call(node.node.look_at_certificates)
+
+    def storm() -> None:  # within one turn of the loop, so that the node can look only afterwards
+        for number in range(100):
+            some[number % 10].write(certs, "web")
+            node.node.look_at_certificates()
+
+    for _ in range(10):
+        node.call(storm)
     eventually(lambda: shows(node, some[9]))
-    assert len(node.events("certificate.changed")) - told <= 100
+    assert len(node.events("certificate.changed")) - told <= 10  # of a thousand changes
     assert len(kept(tmp_path)) == 2
     assert contexts() <= alive
 
