@@ -599,7 +599,9 @@ def test_C14_an_answer_without_its_header_is_dropped_and_counted(plane: RunningP
     client.sendto(b"x", address)
     data, flow = backend.recvfrom(100)
     header = data[:38]
-    for wrong in (b"", b"no header", header[:37], b"\x56\xed" + header[2:] + b"x", header[:-1] + b"\x00" + b"x"):
+    backend.sendto(header + b"right", flow)
+    assert client.recv(100) == b"right"
+    for wrong in (header[:37], b"", b"no header", b"\x56\xed" + header[2:] + b"x", header[:-1] + b"\x00" + b"x"):
         backend.sendto(wrong, flow)
     backend.sendto(header + b"right", flow)
     assert client.recv(100) == b"right"
