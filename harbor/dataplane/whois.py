@@ -13,7 +13,7 @@ from harbor.dataplane.sockets import plain_address
 from harbor.dataplane.udp import UdpFlow
 from harbor.model import Address
 
-PIECE: Final = 250  # sessions that are looked at in one go: a third of a millisecond
+PIECE: Final = 250  # sessions that are looked at in one go, for a millisecond or so
 
 
 def with_local(sessions: Iterable[TcpSession | UdpFlow], local: Address) -> Iterator[TcpSession | UdpFlow | None]:
