@@ -159,7 +159,7 @@ class Policy:
     trusted_proxies: tuple[str, ...] = setting(
         Networks(MOST_PROXIES),
         "Networks of proxies in front of this service that are believed, where HTTP is read along, when they say for "
-        "whom they ask (`X-Forwarded-*`, `Forwarded`). Empty: nobody is.",
+        "whom they ask (`X-Forwarded-For`, `Forwarded` ...). Empty: nobody is.",
         (),
     )
 
