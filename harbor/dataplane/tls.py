@@ -18,6 +18,7 @@ import os
 import socket
 import ssl
 import termios
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from harbor.dataplane.reactor import Reactor
     from harbor.dataplane.tcp import TcpListener
 
-AT_ONCE: Final = 2  # steps of handshakes between two polls, some 350 µs each
+SLICE: Final = 0.001  # seconds for handshakes between two polls; a step of one takes up to 350 µs
 RECORD: Final = 16 * 1024  # bytes in a TLS record, at most (RFC 8446 §5.1)
 
 # Mozilla's intermediate profile, version 5.7; TLS 1.3 has suites of its own, all of them good.
@@ -46,6 +47,9 @@ VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 # What OpenSSL says of an end that was not announced. Of a reset it says nothing; before OpenSSL 3, of neither.
 TRUNCATIONS: Final = ("UNEXPECTED_EOF_WHILE_READING",) if ssl.OPENSSL_VERSION_INFO >= (3,) else (None,)
 
+FIONREAD: Final = termios.FIONREAD
+_ioctl: Final = fcntl.ioctl
+_unread: Final = array.array("i", [0])  # where it answers
 _WANT: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -55,11 +59,9 @@ class TlsEnd:
     __slots__ = (
         "_fd",
         "_notice",
-        "_pending",
         "_read",
         "_socket",
         "_ssl",
-        "_unread",
         "_write",
         "has_ended",
         "is_truncated",
@@ -73,8 +75,7 @@ class TlsEnd:
         self._socket = sock  # OpenSSL's side has only a weak reference
         self._fd = sock.fileno()
         self._ssl = connection
-        self._read, self._write, self._pending = connection.read, connection.write, connection.pending
-        self._unread = array.array("i", [0])
+        self._read, self._write = connection.read, connection.write
         self._notice = b""  # of our close_notify, what the kernel has not taken yet
         self.has_ended = False  # the peer has, in order
         self.is_truncated = False  # it ended without close_notify: what was said may not be all
@@ -107,11 +108,9 @@ class TlsEnd:
         return count
 
     def is_drained(self) -> bool:
-        """Whether nothing is left to be received, neither here nor in the kernel."""
-        if self._pending():
-            return False
-        fcntl.ioctl(self._fd, termios.FIONREAD, self._unread)
-        return not self._unread[0]
+        """Whether nothing is left to be received. OpenSSL keeps nothing back: ``receive`` takes whole records."""
+        _ioctl(self._fd, FIONREAD, _unread)
+        return not _unread[0]
 
     def send(self, data: memoryview) -> int:
         """Send as much as the kernel takes; the rest must be what is sent next. Errors: BlockingIOError, OSError."""
@@ -242,6 +241,7 @@ class Door:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = VERSIONS[rules.min_version]
         context.set_ciphers(CIPHERS)
+        context.num_tickets = 1  # each costs a twentieth of a handshake; who wants another gets it by using this one
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE  # all are good; clients know what their hardware does best
         if rules.alpn:
@@ -298,7 +298,8 @@ class Handshakes:
 
     def _serve(self) -> None:
         self._is_serving = False
-        for _ in range(min(AT_ONCE, len(self._line))):
+        end = time.monotonic() + SLICE
+        while self._line and time.monotonic() < end:
             self._line.popleft()()
         if self._line:
             self._is_serving = True
@@ -310,7 +311,7 @@ class Handshakes:
             return
         listener = handshake.listener
         door = listener.door
-        if not handshake.is_known and not self._speaks_tls(handshake):
+        if listener.is_http and not handshake.is_known and not self._speaks_tls(handshake):
             return
         try:
             done = door is not None and door.go_on(handshake)
@@ -330,7 +331,7 @@ class Handshakes:
         except OSError:
             first = b""  # OpenSSL finds out
         handshake.is_known = True
-        if not handshake.listener.is_http or not first.isalpha():
+        if not first.isalpha():
             return True
         try:
             handshake.sock.send(redirect_to_https(handshake.sock.recv(RECORD), handshake.listener.port))

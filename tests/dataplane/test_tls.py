@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import pytest
 
-from harbor.dataplane.tls import AT_ONCE
 from harbor.errors import PortTaken
 from harbor.model import Reason
 from harbor.model.tls import TlsRules, TlsTerms, UnknownName, Verify
@@ -24,6 +23,7 @@ from support.sockets import address_of, ends, receive_all, receive_exactly, rese
 from support.waiting import eventually
 
 BULK: Final = bytes(range(256)) * 4096 * 4  # 4 MiB
+MOST_IN_A_SLICE: Final = 40  # hellos: no processor answers one in less than 25 µs
 
 
 @pytest.fixture
@@ -552,7 +552,7 @@ def test_D18_J02_when_too_many_shake_hands_the_oldest_gives_way(
 
 
 def test_D18_a_flood_of_handshakes_leaves_plain_forwarding_its_turns(plane: RunningPlane, cert: Issued) -> None:
-    """Two hundred hellos are answered two at a time, and between them the reactor asks who else has news."""
+    """Two hundred hellos are answered a few at a time, and between them the reactor asks who else has news."""
     tls_port = open_echo(plane, terms(cert))
     clients = [plane.client(tls_port) for _ in range(200)]
     eventually(lambda: len(plane.plane.newcomers) == 200)
@@ -565,7 +565,7 @@ def test_D18_a_flood_of_handshakes_leaves_plain_forwarding_its_turns(plane: Runn
     plane.call(all_at_once)
     for client in clients:
         assert client.recv(1) == b"\x16"  # the server's part of the handshake
-    assert plane.plane.reactor.polls - before >= 200 // AT_ONCE
+    assert plane.plane.reactor.polls - before >= 200 // MOST_IN_A_SLICE
 
 
 def _client_hello() -> bytes:
