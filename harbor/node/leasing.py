@@ -116,7 +116,10 @@ class Leasing:
             )
             await self._certificates.check_rules(successor)
             renamed = {"plan": successor.plan} if successor.plan != service.plan else {}
-            said = ", ".join(f"{name}={_said(value)}" for name, value in {**renamed, **changes}.items()) or "nothing"
+            news = {**renamed, **changes}
+            if "backend_tls" in news and news["backend_tls"] is None:
+                news["backend_tls"] = "off"
+            said = ", ".join(f"{name}={_said(value)}" for name, value in news.items()) or "nothing"
             details = {**renamed, **_plain(changes), **noted}
             event = self._parts.feed.draft("service.updated", actor, f"{service.name}: {said}", service.name, **details)
             await self._parts.journal.commit(event, SaveService(successor))

@@ -85,6 +85,7 @@ def test_a_service_speaks_TLS_to_its_backends_from_the_next_session_on_and_over_
     }
     assert echoes(node)
     assert "backend_tls" not in update(node, backend_tls=None)
+    assert node.events("service.updated")[-1] == "web: backend_tls=off"
 
 
 @pytest.mark.parametrize(
