@@ -21,6 +21,7 @@ from typing import Final
 # What runs for every session and every message. They call one another directly, so they are compiled together.
 MODULES: Final = (
     "harbor.policy.age",
+    "harbor.policy.client_hello",
     "harbor.policy.flows",
     "harbor.policy.http.chunked",
     "harbor.policy.http.fields",
@@ -37,6 +38,7 @@ MODULES: Final = (
     "harbor.dataplane.backend_tls",
     "harbor.dataplane.budget",
     "harbor.dataplane.dial",
+    "harbor.dataplane.greeting",
     "harbor.dataplane.http",
     "harbor.dataplane.linger",
     "harbor.dataplane.newcomers",
@@ -44,6 +46,7 @@ MODULES: Final = (
     "harbor.dataplane.proxy_protocol",
     "harbor.dataplane.reactor",
     "harbor.dataplane.session",
+    "harbor.dataplane.shared_port",
     "harbor.dataplane.sockets",
     "harbor.dataplane.stream",
     "harbor.dataplane.tally",

@@ -101,7 +101,7 @@ class Figures(Collector):
 
     def _port_states(self) -> Metric:
         ports = GaugeMetricFamily("harbor_ports", "Ports of the node by what they are doing.", labels=["state"])
-        degraded = sum(view.status is Status.DEGRADED for view in self._services)
+        degraded = len({view.service.port for view in self._services if view.status is Status.DEGRADED})
         ports.add_metric(["used"], len(self._ports.used) - degraded)
         ports.add_metric(["degraded"], degraded)
         ports.add_metric(["free"], self._ports.free)

@@ -98,6 +98,7 @@ class ServiceReply(Reply):
     dropped: dict[str, int] = Field(description="datagrams that went nowhere, by reason")
     tls_rules: TlsRulesReply | None = Field(None, description="absent unless the node ends its TLS")
     backend_tls: BackendTlsReply | None = Field(None, description="absent unless TLS is spoken to the backends")
+    server_names: list[str] | None = Field(None, description="absent unless its port can be shared by server name")
 
 
 class FindingReply(Reply):
@@ -181,6 +182,7 @@ class SessionReply(Reply):
     age: float
     bytes_in: int
     bytes_out: int
+    server_name: str | None = Field(None, description="which the client asked for, where that was heeded")
     datagrams_in: int | None = None
     datagrams_out: int | None = None
 

@@ -35,6 +35,7 @@ from harbor.errors import HarborError
 from harbor.model import Exposure, Protocol, ServiceWish, Tls
 from harbor.model.kinds import Setting, Wrong
 from harbor.model.policy import FIELDS
+from harbor.model.server_names import MOST_NAMES
 from harbor.model.service import MOST_WEIGHT
 from harbor.model.tls import MOST_ALPN
 from harbor.policy.naming import NAME, PLANS
@@ -88,6 +89,16 @@ class BackendTlsBody(Strict):
     ca: StrictStr | None = Field(None, description="PEM: who may sign them, instead of those whom the system trusts")
 
 
+ServerNames = Annotated[
+    list[StrictStr] | None,
+    Field(
+        max_length=MOST_NAMES,
+        description="with `tls: passthrough`, which names it takes on a port that several share, like "
+        "`shop.example.com` or `*.example.com`; without, whatever no other takes",
+    ),
+]
+
+
 class _ServiceHead(Strict):
     name: StrictStr = Field(
         description="1 to 63 letters, digits, `.`, `_` or `-`; a prefix like `udp` sets the protocol",
@@ -100,6 +111,7 @@ class _ServiceHead(Strict):
     plan: Annotated[StrictStr, Field(json_schema_extra={"enum": list(PLANS)})] | None = None
     tls_rules: TlsRulesBody | None = Field(None, description="how the node ends TLS, where it does")
     backend_tls: BackendTlsBody | None = Field(None, description="how it speaks TLS to the backends; null: it does not")
+    server_names: ServerNames = None
 
     def wish(self) -> ServiceWish:
         """The same as the value that the node takes."""
@@ -113,12 +125,14 @@ class _ServiceHead(Strict):
             overrides=self.model_dump(include=set(FIELDS), exclude_none=True),
             tls_rules={} if self.tls_rules is None else self.tls_rules.model_dump(exclude_none=True),
             backend_tls=None if self.backend_tls is None else self.backend_tls.model_dump(exclude_none=True),
+            server_names=self.server_names or (),
         )
 
 
 class _ServiceChange(Strict):
     tls_rules: TlsRulesBody | None = Field(None, description="the rules that change; null: all as the node's default")
     backend_tls: BackendTlsBody | None = Field(None, description="what changes of it; null: no TLS to the backends")
+    server_names: ServerNames = None
 
     @model_validator(mode="before")
     @classmethod

@@ -24,11 +24,20 @@ from harbor.model.policy import FIELDS
 from harbor.model.tls import BACKEND_SETTINGS, TLS_SETTINGS
 
 BACKEND_TLS: Final = "backend_tls"
+SERVER_NAMES: Final = "server_names"
 RESET: Final = (
     *FIELDS,
     *(f"tls_{name}" for name in TLS_SETTINGS),
+    SERVER_NAMES,
     BACKEND_TLS,
     *(f"{BACKEND_TLS}_{name}" for name in BACKEND_SETTINGS if name != "verify"),
+)
+server_name_option = click.option(
+    "--server-name",
+    SERVER_NAMES,
+    multiple=True,
+    metavar="NAME",
+    help="With TLS passthrough: a name that it takes on a port that several share, or a wildcard; repeatable.",
 )
 
 
@@ -39,6 +48,7 @@ RESET: Final = (
 @click.option("--public/--private", "public", default=None, help="Where it listens: for the outside, or inside only.")
 @click.option("--plan", help="tcp, udp, both or https.")
 @click.option("--tls", type=click.Choice(["off", "node", "passthrough"]), help="Who ends TLS on the port.")
+@server_name_option
 @policy_options
 @tls_options
 @backend_tls_options
@@ -51,6 +61,7 @@ def create_service(
     public: bool | None,
     plan: str | None,
     tls: str | None,
+    server_names: tuple[str, ...],
     as_json: bool,
     config: Path | None,
     **policy: Any,
@@ -67,6 +78,7 @@ def create_service(
       harbor create-service dns --protocol both --port 30053
       harbor create-service web --max-sessions 500 --idle-timeout 600
       harbor create-service shop-https --tls-min-version 1.3
+      harbor create-service shop --port 30443 --tls passthrough --server-name shop.example.com
     """
     if len(words) > 2 or (len(words) == 2 and words[0] != "harbor"):
         raise click.UsageError("one name is needed, like harbor create-service my-port")
@@ -78,6 +90,7 @@ def create_service(
         "exposure": exposure,
         "plan": plan,
         "tls": tls,
+        SERVER_NAMES: list(server_names) or None,
     }
     rules, to_backends = taken_tls_rules(policy), taken_backend_tls(policy)
     wish = {name: value for name, value in wish.items() if value is not None} | given(policy)
@@ -141,11 +154,21 @@ def service(name: str, as_json: bool, config: Path | None) -> None:
 @policy_options
 @tls_options
 @backend_tls_options
+@server_name_option
 @click.option("--reset", multiple=True, type=click.Choice(RESET), help="Follow the node's default again; repeatable.")
 @json_option
 @config_option
-def update_service(name: str, reset: tuple[str, ...], as_json: bool, config: Path | None, **policy: Any) -> None:
+def update_service(
+    name: str,
+    server_names: tuple[str, ...],
+    reset: tuple[str, ...],
+    as_json: bool,
+    config: Path | None,
+    **policy: Any,
+) -> None:
     """Change the policy of a service, and how TLS is spoken with its clients and backends. Live sessions stay.
+
+    Server names are replaced by those that are given.
 
     \b
     Examples:
@@ -153,6 +176,7 @@ def update_service(name: str, reset: tuple[str, ...], as_json: bool, config: Pat
       harbor update-service my-port --reset idle_timeout
       harbor update-service shop-https --tls-verify required --tls-ca clients.pem
       harbor update-service shop-https --backend-tls verify --backend-tls-ca internal.pem
+      harbor update-service shop --server-name shop.example.com --server-name www.example.com
     """
     rules = taken_tls_rules(policy) | _members(reset, "tls_")
     to_backends = taken_backend_tls(policy) | _members(reset, f"{BACKEND_TLS}_")
@@ -160,6 +184,8 @@ def update_service(name: str, reset: tuple[str, ...], as_json: bool, config: Pat
     changes |= {"tls_rules": rules} if rules else {}
     if to_backends or BACKEND_TLS in reset:
         changes[BACKEND_TLS] = None if BACKEND_TLS in reset else to_backends
+    if server_names or SERVER_NAMES in reset:
+        changes[SERVER_NAMES] = list(server_names)
     if not changes:
         raise click.UsageError("nothing to change; give at least one option")
     changed = send(config, "PATCH", f"/v1/services/{segment(name)}", changes).body
@@ -169,6 +195,7 @@ def update_service(name: str, reset: tuple[str, ...], as_json: bool, config: Pat
         said = [f"{field} {_shown(changed['policy'][field])}" for field in changes if field in FIELDS]
         said += [f"tls_{name} {_shown(changed['tls_rules'].get(name))}" for name in rules]
         said += [f"{BACKEND_TLS} {stackato.backend_tls_words(changed)}"] if BACKEND_TLS in changes else []
+        said += [f"{SERVER_NAMES} {_shown(changed.get(SERVER_NAMES) or None)}"] if SERVER_NAMES in changes else []
         say(f"changed {changed['name']}: {', '.join(said)}")
 
 

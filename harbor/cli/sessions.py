@@ -33,7 +33,7 @@ def sessions(name: str | None, client: str | None, backend: str | None, as_json:
     if as_json:
         print_json(found)
         return
-    headings = ("id", "service", "protocol", "client", "backend", "state", "age", "in", "out")
+    headings = ("id", "service", "protocol", "client", "server name", "backend", "state", "age", "in", "out")
     print_table(headings, [_row(session) for session in found], "no sessions")
 
 
@@ -111,6 +111,7 @@ def _row(session: dict[str, Any]) -> tuple[object, ...]:
         session["service"],
         session["protocol"],
         session["client"],
+        session.get("server_name", "-"),
         session["backend"] or "-",
         session["state"],
         duration(session["age"]),

@@ -107,6 +107,8 @@ def _live(service: Mapping[str, Any]) -> Iterator[Row]:
     yield "tls", service["tls"]
     if "backend_tls" in service:
         yield "backend tls", backend_tls_words(service)
+    if "server_names" in service:
+        yield from _listed("server names", service["server_names"])
     yield from _listed("apps", service["bindings"])
     yield from _listed("backends", [f"{one['id']} ({one['state']})" for one in service["backends"]])
     yield "sessions", f"{service['sessions']['active']} now, {service['sessions']['opened']} opened"

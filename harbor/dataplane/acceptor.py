@@ -33,7 +33,7 @@ class Taker:
 class Acceptor(Watcher):
     """The socket of one port. ``taker``, set before it is opened, may change at any time.
 
-    Closing: ``close()`` stops listening at once; who was accepted stays the taker's.
+    Closing: ``close(taker)`` stops listening at once; who was accepted stays the taker's.
     """
 
     def __init__(self, plane: DataPlane, sock: socket.socket) -> None:
@@ -52,8 +52,8 @@ class Acceptor(Watcher):
         self.taker = taker
         self.reactor.watch(self._sock.fileno(), self, READ)
 
-    def close(self) -> None:
-        """Stop listening; clients in the backlog are reset by the kernel."""
+    def close(self, taker: Taker) -> None:
+        """Stop listening for it; clients in the backlog are reset by the kernel."""
         if self._sock.fileno() >= 0:
             self.reactor.discard(self._sock.detach())
 

@@ -78,7 +78,6 @@ class Dial(Watcher):
         "deadline",
         "due",
         "outcome",
-        "server_name",
         "session",
         "shaking",
         "slot",
@@ -94,7 +93,6 @@ class Dial(Watcher):
         self.slot: Slot | None = None
         self.attempt: Socket | None = None
         self.shaking: BackendHandshake | None = None
-        self.server_name: str | None = None  # that the client asked for
         self.unsaid: bytes | None = None  # what the backend has not taken yet of who the client is
         self.client_watched = False
         self.client_left = False  # it said nothing and sent its end
@@ -233,7 +231,7 @@ class Dial(Watcher):
         """Tell the backend who the client is; False while it has not taken it all, or if it does not."""
         unsaid, takes_its_time = self.unsaid, True
         if unsaid is None:
-            unsaid, takes_its_time = announcement(self.session, self.server_name), False
+            unsaid, takes_its_time = announcement(self.session, self.session.server_name), False
         try:
             while unsaid:
                 unsaid = unsaid[attempt.send(unsaid) :]

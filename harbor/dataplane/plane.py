@@ -21,6 +21,7 @@ from harbor.dataplane.leaving import Leaving
 from harbor.dataplane.newcomers import Newcomers
 from harbor.dataplane.reactor import Reactor
 from harbor.dataplane.session import TcpSession
+from harbor.dataplane.shared_port import SharedPort
 from harbor.dataplane.sockets import Liveness, bind_tcp, bind_udp, is_wildcard, plain_address, source_port_range
 from harbor.dataplane.tcp import TcpListener
 from harbor.dataplane.tls import Door, Handshakes
@@ -166,6 +167,7 @@ class DataPlane:
         self.handshakes = Handshakes(self.reactor, self.newcomers)
         self.dialling: dict[Dial, None] = {}
         self.listening: set[Address] = set()  # the addresses of all ports
+        self.shared: dict[Address, SharedPort] = {}  # those that services may share
         self.paused = 0  # listeners that wait for descriptors
         self._ports: dict[str, OpenPort] = {}
         self._session_ids = 0
@@ -178,7 +180,7 @@ class DataPlane:
         """
         assert opening.service_id not in self._ports
         door, backend_door = _doors(opening)
-        tcp = bind_tcp(opening.host, opening.port, self.liveness) if opening.protocol.has_tcp else None
+        tcp = self._listener(opening, door, backend_door) if opening.protocol.has_tcp else None
         try:
             udp = bind_udp(opening.host, opening.port) if opening.protocol.has_udp else None
         except BaseException:
@@ -188,15 +190,23 @@ class DataPlane:
         self.listening.add(Address(opening.host, opening.port))
         self._ports[opening.service_id] = OpenPort(
             opening,
-            self._listener(opening, Acceptor(self, tcp), door, backend_door) if tcp else None,
+            tcp,
             UdpPort(self, opening.service_id, udp, is_wildcard(opening.host), opening.policy) if udp else None,
         )
 
-    def _listener(
-        self, opening: Opening, acceptor: Acceptor, door: Door | None, backend_door: BackendDoor | None
-    ) -> TcpListener:
-        listener = TcpListener(self, opening.service_id, acceptor, opening.policy, door, opening.http)
+    def _listener(self, opening: Opening, door: Door | None, backend_door: BackendDoor | None) -> TcpListener:
+        """Bind the TCP port, or join those who have it. Errors: ``PortTaken``."""
+        where = Address(opening.host, opening.port)
+        entrance: Acceptor | SharedPort
+        if opening.server_names is None:
+            entrance = Acceptor(self, bind_tcp(opening.host, opening.port, self.liveness))
+        elif where in self.shared:
+            entrance = self.shared[where]
+        else:
+            entrance = self.shared[where] = SharedPort(self, bind_tcp(*where, self.liveness), where)
+        listener = TcpListener(self, opening.service_id, entrance, opening.policy, door, opening.http)
         listener.backend_door = backend_door
+        listener.take(opening.server_names or ())
         return listener
 
     def open(self, service_id: str) -> None:
@@ -211,10 +221,12 @@ class DataPlane:
         port = self._ports.pop(service_id, None)
         if port is None:
             return
-        self.listening.discard(Address(port.opening.host, port.opening.port))
         for half in (port.tcp, port.udp):
             if half is not None:
                 half.close()
+        where = Address(port.opening.host, port.opening.port)
+        if where not in self.shared:
+            self.listening.discard(where)
         for session in list(port.sessions()):
             port.end(session, reason)
 
@@ -249,6 +261,12 @@ class DataPlane:
             door = port.tcp.backend_door
             if terms != (door.terms if door is not None else None):
                 port.tcp.backend_door = BackendDoor(terms) if terms is not None else None
+
+    def set_server_names(self, service_id: str, names: Sequence[str]) -> None:
+        """Let a service that may share its port take these names from the next client on. Unknown ones are ignored."""
+        port = self._ports.get(service_id)
+        if port is not None and port.tcp is not None:
+            port.tcp.take(names)
 
     def set_backends(self, service_id: str, routes: Sequence[Route]) -> None:
         """Send new sessions to these backends, in this order. Unknown services are ignored."""

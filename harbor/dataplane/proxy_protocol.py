@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
+from harbor.dataplane.budget import PER_TCP_SESSION
 from harbor.dataplane.introduced import Introduced, Unbelievable
 from harbor.dataplane.newcomers import Newcomer
-from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED
+from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED, READ_EDGES
 from harbor.dataplane.sockets import plain_address
 from harbor.model import Address, Drop, Protocol, ProxyProtocol, Reason
 from harbor.model.tls import Verify
@@ -38,6 +39,7 @@ from harbor.policy.proxy_header import (
 
 if TYPE_CHECKING:
     from harbor.dataplane.session import TcpSession
+    from harbor.dataplane.shared_port import SharedPort
     from harbor.dataplane.tcp import TcpListener
     from harbor.dataplane.udp import Ancillary, UdpFlow, UdpPort
 
@@ -69,7 +71,7 @@ class Introduction(Newcomer):
 
     __slots__ = ("_accepted", "_listener")
 
-    def __init__(self, listener: TcpListener, fd: int, address: Any) -> None:
+    def __init__(self, listener: TcpListener | SharedPort, fd: int, address: Any) -> None:
         sock = socket.socket(listener.family, socket.SOCK_STREAM, 0, fd)
         sock.setblocking(False)
         self._accepted = listener.reactor.now
@@ -113,6 +115,15 @@ class Introduction(Newcomer):
         if told.client is None:
             return self.address, length
         return Introduced(told.client, told.client, told.destination), length
+
+
+def listen_to_proxy(listener: TcpListener | SharedPort, proxies: Proxies, client: int, address: Any) -> None:
+    """Who was accepted is to tell whom it speaks for, if it is one of these. Takes over the descriptor."""
+    if proxies.has(address):
+        listener.plane.newcomers.take_in(Introduction(listener, client, address), READ_EDGES)
+    else:
+        listener.lost(Reason.PROXY_UNTRUSTED, PER_TCP_SESSION)
+        listener.reactor.discard(client)
 
 
 def announcement(session: TcpSession, server_name: str | None) -> bytes:

@@ -50,6 +50,7 @@ class TcpSession:
         "moved_before",
         "outbound",
         "reactor",
+        "server_name",
         "slot",
         "started",
         "tls",
@@ -62,6 +63,7 @@ class TcpSession:
         self.client = client
         self._client: Socket | None = None
         self.tls: TlsEnd | None = None  # what ends the client's TLS
+        self.server_name: str | None = None  # which the client asked for, where that was heeded
         self.http: HttpRelay | None = None  # what reads along, where the service is aware of HTTP
         self.client_address = client_address
         self.started = listener.reactor.now
@@ -77,8 +79,7 @@ class TcpSession:
 
     def take_over(self, newcomer: Newcomer, dial: Dial) -> None:
         """The client has said something before, and so is watched already."""
-        self._client, self.tls = newcomer.sock, newcomer.end
-        dial.server_name = newcomer.server_name
+        self._client, self.tls, self.server_name = newcomer.sock, newcomer.end, newcomer.server_name
         dial.client_watched = True
         self.reactor.hand_over(self.client, Waiting(dial))
 
@@ -288,6 +289,7 @@ class TcpSession:
             age=now - self.started,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
+            server_name=self.server_name,
         )
 
     def _state(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harbor.dataplane.acceptor import Acceptor, Taker
@@ -18,8 +19,8 @@ from harbor.dataplane.backend_tls import BackendDoor
 from harbor.dataplane.budget import PER_TCP_SESSION
 from harbor.dataplane.dial import Dial
 from harbor.dataplane.newcomers import Newcomer
-from harbor.dataplane.proxy_protocol import Introduction, Proxies, proxies_of
-from harbor.dataplane.reactor import READ_EDGES, STREAM_EDGES, Reactor
+from harbor.dataplane.proxy_protocol import listen_to_proxy, proxies_of
+from harbor.dataplane.reactor import STREAM_EDGES, Reactor
 from harbor.dataplane.session import TcpSession
 from harbor.dataplane.sockets import plain_address
 from harbor.dataplane.tally import Tally
@@ -30,6 +31,7 @@ from harbor.policy.rotation import rotation_for
 
 if TYPE_CHECKING:
     from harbor.dataplane.plane import DataPlane
+    from harbor.dataplane.shared_port import SharedPort
 
 GROWN_UP: Final = 10.0  # seconds after which a session gets the options that short ones do without
 SWEEP: Final = 5.0  # seconds between looks at the sessions of a service
@@ -47,7 +49,7 @@ class TcpListener(Taker):
         self,
         plane: DataPlane,
         service_id: str,
-        acceptor: Acceptor,
+        entrance: Acceptor | SharedPort,
         policy: Policy,
         door: Door | None = None,
         is_http: bool = False,
@@ -56,8 +58,8 @@ class TcpListener(Taker):
         self.reactor: Reactor = plane.reactor
         self.door = door
         self.backend_door: BackendDoor | None = None  # where the service speaks TLS to its backends
-        self.port = acceptor.port
-        self.family = acceptor.family
+        self.port = entrance.port
+        self.family = entrance.family
         self._says_http = is_http
         self.service_id = service_id
         self.policy = policy
@@ -65,7 +67,7 @@ class TcpListener(Taker):
         self._take_proxies(policy)
         self.tally = Tally()
         self.sessions: dict[int, TcpSession] = {}
-        self._acceptor = acceptor
+        self._entrance = entrance
         self._sweeping = False
 
     @property
@@ -84,18 +86,23 @@ class TcpListener(Taker):
 
     def open(self) -> None:
         """Begin to accept."""
-        self._acceptor.open(self)
+        self._entrance.open(self)
+
+    def take(self, names: Sequence[str]) -> None:
+        """Take clients who ask for these names from now on, where the port is one that may be shared."""
+        if not isinstance(self._entrance, Acceptor):
+            self._entrance.take(self, names)
 
     def close(self) -> None:
         """Stop listening, and end those who have no session yet."""
-        self._acceptor.close()
+        self._entrance.close(self)
         self.plane.newcomers.forget(self)
 
     def accepted(self, client: int, address: Any) -> None:
         """A client has come: it gets its session, or has to shake hands first."""
         self.tally.opened += 1
         if self.proxies is not None:
-            self._listen_to_proxy(self.proxies, client, address)
+            listen_to_proxy(self, self.proxies, client, address)
         elif self.door is None:
             _set_blocking(client, False)
             self._admit(client, address, None)
@@ -113,13 +120,6 @@ class TcpListener(Taker):
         self.proxies = proxies_of(policy.accept_proxy)
         self._trusted = proxies_of(policy.trusted_proxies)  # in HTTP, about those for whom they ask
         self.announces = policy.proxy_protocol not in (ProxyProtocol.OFF, ProxyProtocol.SIMPLE)
-
-    def _listen_to_proxy(self, proxies: Proxies, client: int, address: Any) -> None:
-        if proxies.has(address):
-            self.plane.newcomers.take_in(Introduction(self, client, address), READ_EDGES)
-        else:
-            self.lost(Reason.PROXY_UNTRUSTED, PER_TCP_SESSION)
-            self.reactor.discard(client)
 
     def _shake(self, door: Door, client: int, address: Any, accepted: float) -> None:
         try:

@@ -27,7 +27,7 @@ from harbor.dataplane.newcomers import Newcomer, Newcomers
 from harbor.model import Reason
 from harbor.model.tls import Identity, TlsTerms, UnknownName, Verify
 from harbor.policy.http import redirect_to_https
-from harbor.policy.sni import choose
+from harbor.policy.sni import choose, plain
 
 if TYPE_CHECKING:
     from harbor.dataplane.reactor import Reactor
@@ -229,7 +229,7 @@ class Door:
             if self.terms.rules.unknown_name is UnknownName.REJECT:
                 return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
             return None
-        handshake.server_name = name
+        handshake.server_name = plain(name)
         self._show(handshake, identity)
         return None
 

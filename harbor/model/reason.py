@@ -19,6 +19,7 @@ class Reason(StrEnum):
     CONNECT_FAILED = "connect_failed"  # no backend could be reached (no route, no descriptors ...)
     NO_BACKEND = "no_backend"  # the service has no backend that takes traffic
     TLS_HANDSHAKE_FAILED = "tls_handshake_failed"  # the client did not shake hands, or not in time
+    SERVER_NAME_UNKNOWN = "server_name_unknown"  # no service on the shared port takes the server name
     TLS_TRUNCATED = "tls_truncated"  # the client's TLS ended without saying so; what it sent may not be all
     BACKEND_TLS_FAILED = "backend_tls_failed"  # no backend tried shook hands as it should, or in time
     BACKEND_TRUNCATED = "backend_truncated"  # the backend's TLS ended without saying so; its answer may not be whole

@@ -75,6 +75,7 @@ class Service:
     backends (``BACKEND_SETTINGS``), and None if none is spoken.
 
     ``origin`` is what a platform asked with: at least ``platform`` and ``instance_id``, the platform's own id for it.
+    ``server_names`` are those that it takes on a port which it ``can_share`` with others.
     """
 
     id: str
@@ -90,6 +91,14 @@ class Service:
     origin: Mapping[str, Any] = field(default_factory=dict)
     tls_rules: Mapping[str, Any] = field(default_factory=dict)
     backend_tls: Mapping[str, Any] | None = None
+    server_names: tuple[str, ...] = ()
+
+    @property
+    def can_share(self) -> bool:
+        """Whether its port may be that of others too. What a platform asks for shares with nobody: its tenants are
+        strangers to one another.
+        """
+        return self.tls is Tls.PASSTHROUGH and self.protocol is Protocol.TCP and not self.origin
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Opening:
     tls: TlsTerms | None = None
     http: bool = False  # whether what passes is read as HTTP, unless the policy says
     backend_tls: BackendTls | None = None  # how TLS is spoken to the backends, if it is
+    server_names: tuple[str, ...] | None = None  # which it takes on a port that may be shared; None: it may not be
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class SessionView:
     bytes_out: int
     datagrams_in: int = 0
     datagrams_out: int = 0
+    server_name: str | None = None  # which the client asked for, where that was heeded
 
 
 @dataclass(frozen=True, slots=True)

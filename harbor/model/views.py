@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ class ServiceWish:
     origin: Mapping[str, Any] = field(default_factory=dict)
     tls_rules: Mapping[str, Any] = field(default_factory=dict)
     backend_tls: Mapping[str, Any] | None = None
+    server_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class ServiceView:
             body["tls_rules"] = dict(self.tls_rules)
         if self.backend_tls is not None:
             body["backend_tls"] = dict(self.backend_tls)
+        if service.can_share:
+            body["server_names"] = list(service.server_names)
         return body
 
 
@@ -85,7 +88,7 @@ class PortsView:
     ranges: tuple[str, ...]
     total: int
     free: int
-    used: Mapping[int, str]  # port -> service name
+    used: Mapping[int, Sequence[str]]  # port -> the names of the services that have it
     resting: Mapping[int, float]  # port -> seconds until it may be leased again
     reserved: tuple[int, ...]
     warnings: tuple[str, ...]
@@ -95,7 +98,7 @@ class PortsView:
             "ranges": list(self.ranges),
             "total": self.total,
             "free": self.free,
-            "used": [{"port": port, "service": name} for port, name in sorted(self.used.items())],
+            "used": [{"port": port, "service": name} for port in sorted(self.used) for name in self.used[port]],
             "quarantined": [{"port": port, "seconds": round(left, 1)} for port, left in sorted(self.resting.items())],
             "reserved": list(self.reserved),
             "warnings": list(self.warnings),
@@ -137,6 +140,8 @@ def session_json(session: SessionView, service_name: str) -> dict[str, Any]:
         "bytes_in": session.bytes_in,
         "bytes_out": session.bytes_out,
     }
+    if session.server_name is not None:
+        body["server_name"] = session.server_name
     if session.protocol is Protocol.UDP:
         body |= {"datagrams_in": session.datagrams_in, "datagrams_out": session.datagrams_out}
     return body

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from harbor.errors import Invalid, Refused
-from harbor.model import Exposure, Policy, Reason, Service, ServiceCounters, ServiceView, ServiceWish, Status, Tls
+from harbor.model import Exposure, Policy, Reason, Service, ServiceCounters, ServiceView, ServiceWish, Status
 from harbor.model.policy import FIELDS, check_fit, check_overrides
+from harbor.model.server_names import check_server_names
 from harbor.model.tls import check_backend_tls, check_settings
 from harbor.node.apps import unbound_event
 from harbor.node.backend_tls import changed_backend_tls
@@ -22,14 +23,15 @@ from harbor.node.certificates import Certificates
 from harbor.node.listeners import Listeners
 from harbor.node.parts import Parts
 from harbor.node.replies import Replies
+from harbor.node.sharing import SAID, alone_on, changed_names, check_may_have_names, names_of, others_on
 from harbor.node.shelf import TEXTS
 from harbor.policy.naming import check_name, protocol_for, shown, tls_for
 from harbor.policy.ports import InternalPorts, Ports
 from harbor.policy.registry import origin_of
+from harbor.policy.sharing import check_sharing
 from harbor.store import RemoveService, RestPort, SaveReply, SaveService
 
-TLS_CHANGES: Final = ("tls_rules", "backend_tls")  # what can be changed beside the policy
-SAID: Final = 5  # apps that a refusal names; a service with more is recognised by these
+BESIDE_POLICY: Final = ("tls_rules", "backend_tls", "server_names")  # what can be changed beside the policy
 
 
 class Leasing:
@@ -66,12 +68,15 @@ class Leasing:
                 self._plan(wish, overrides),
                 tls_rules=check_settings(wish.tls_rules),
                 backend_tls=None if wish.backend_tls is None else check_backend_tls(wish.backend_tls),
+                server_names=check_server_names(wish.server_names),
             )
             check_fit(overrides, draft.protocol)
+            check_may_have_names(draft)
             planned = {draft.name, origin_of(draft)} - {None}
             self._planned |= planned
             try:
-                return await self._lease(draft, wish.port, actor, key, fingerprint, noted), True
+                async with alone_on(self._parts, wish.port, draft):
+                    return await self._lease(draft, wish, actor, key, fingerprint, noted), True
             finally:
                 self._planned -= planned
 
@@ -90,9 +95,9 @@ class Leasing:
         """
         registry = self._parts.registry
         known = registry.find(ref)
-        async with self._parts.locks.hold(known.id):
+        async with self._parts.locks.hold(known.id), alone_on(self._parts, known.port, known):
             service = registry.find(known.id)
-            policy_changes = {name: value for name, value in changes.items() if name not in TLS_CHANGES}
+            policy_changes = {name: value for name, value in changes.items() if name not in BESIDE_POLICY}
             given = {name: value for name, value in policy_changes.items() if value is not None}
             overrides = {**service.overrides, **given}
             tls_rules = _changed_rules(service, changes)
@@ -113,8 +118,11 @@ class Leasing:
                 origin=service.origin if origin is None else origin,
                 tls_rules=tls_rules,
                 backend_tls=changed_backend_tls(service, changes),
+                server_names=changed_names(service, changes),
             )
             await self._certificates.check_rules(successor)
+            check_may_have_names(successor)
+            check_sharing(successor, others_on(self._parts, service.port, service))
             renamed = {"plan": successor.plan} if successor.plan != service.plan else {}
             news = {**renamed, **changes}
             if "backend_tls" in news and news["backend_tls"] is None:
@@ -125,6 +133,7 @@ class Leasing:
             await self._parts.journal.commit(event, SaveService(successor))
             registry.replace(successor, policy)
             self._parts.plane.set_policy(service.id, policy)
+            self._parts.plane.set_server_names(service.id, successor.server_names)
             self._certificates.show(successor)
             return successor
 
@@ -135,22 +144,24 @@ class Leasing:
         """
         registry = self._parts.registry
         known = registry.find(ref)
-        async with self._parts.locks.hold(known.id):
+        async with self._parts.locks.hold(known.id), alone_on(self._parts, known.port, known):
             service = registry.find(known.id)
             bound = self._parts.bindings.of_service(service.id)
             if bound and not force:
                 raise _bound(service.name, [binding.app for binding in bound])
             unbound = [unbound_event(self._parts.feed, actor, service.name, binding, noted) for binding in bound]
+            others = others_on(self._parts, service.port, service)
             event = self._parts.feed.draft(
                 "service.deleted",
                 actor,
-                f"{service.name} gave back port {service.port}",
+                f"{service.name} gave back port {service.port}"
+                + (f", which stays with {names_of(others)}" if others else ""),
                 service.name,
                 port=service.port,
                 **noted,
             )
-            changes = (RemoveService(service.id), RestPort(service.port))
-            await self._parts.journal.commit(event, *changes, before=unbound)
+            rest = () if others else (RestPort(service.port),)
+            await self._parts.journal.commit(event, RemoveService(service.id), *rest, before=unbound)
             for binding in bound:
                 self._parts.bindings.remove(binding)
             self._parts.plane.close_port(service.id, Reason.SERVICE_DELETED)
@@ -165,12 +176,6 @@ class Leasing:
         name = check_name(wish.name)
         protocol = protocol_for(name, wish.plan, wish.protocol)
         tls = tls_for(name, wish.plan, wish.tls, protocol)
-        if tls is Tls.PASSTHROUGH:
-            raise Invalid(
-                f"service {shown(name)} asks to be found by server name, which this version of Harbor does not offer; "
-                "with tls: off its bytes are forwarded as they are, on a port of its own, and the app may end TLS",
-                code="tls_not_available",
-            )
         if name in self._planned or name in self._parts.registry:
             raise Refused(f"there is a service {shown(name)} already; choose another name", code="service_exists")
         asked = origin_of(wish)
@@ -198,18 +203,21 @@ class Leasing:
     async def _lease(
         self,
         draft: Service,
-        pin: int | None,
+        wish: ServiceWish,
         actor: str,
         key: str | None,
         fingerprint: str,
         noted: Mapping[str, Any],
     ) -> dict[str, Any]:
         parts = self._parts
+        others = others_on(parts, wish.port, draft) if draft.can_share and wish.port is not None else []
+        if others and wish.exposure is None:
+            draft = dataclasses.replace(draft, exposure=others[0].exposure)
         policy = parts.defaults.with_overrides(draft.overrides)
         int_port = self._internal.take()
         try:
             await self._certificates.prepare(draft)
-            port = await self._bind(draft, policy, pin)
+            port = await self._bind(draft, policy, wish.port, others)
         except BaseException:
             self._internal.release(int_port)
             await self._certificates.forget(draft.id)
@@ -225,7 +233,8 @@ class Leasing:
             event = parts.feed.draft(
                 "service.created",
                 actor,
-                f"{service.name} leases {service.protocol.value} port {port}",
+                f"{service.name} leases {service.protocol.value} port {port}"
+                + (f", which it shares with {names_of(others)}" if others else ""),
                 service.name,
                 port=port,
                 protocol=service.protocol.value,
@@ -246,7 +255,7 @@ class Leasing:
         parts.plane.open(service.id)
         return body
 
-    async def _bind(self, draft: Service, policy: Policy, pin: int | None) -> int:
+    async def _bind(self, draft: Service, policy: Policy, pin: int | None, others: Sequence[Service]) -> int:
         """Bind a port and lease it, in one go as far as others can see."""
         parts = self._parts
         if pin is None:
@@ -256,14 +265,19 @@ class Leasing:
             )
             self._ports.lease(opening.port)
             return opening.port
-        port = self._ports.check_pin(pin, time.monotonic())
-        if port in self._backing.local_ports():
+        port = self._ports.check_pin(pin, time.monotonic(), may_join=bool(others))
+        pinned = dataclasses.replace(draft, port=port)
+        check_sharing(pinned, others)
+        if not others and port in self._backing.local_ports():
             raise Refused(
                 f"port {port} is where a backend on this machine listens; choose another, or none", code="port_taken"
             )
-        self._ports.lease(port)
+        if others:
+            self._ports.join(port)
+        else:
+            self._ports.lease(port)
         try:
-            await self._listeners.pinned(parts.opening(dataclasses.replace(draft, port=port), policy))
+            await self._listeners.pinned(parts.opening(pinned, policy))
         except BaseException:
             self._ports.withdraw(port)
             raise
@@ -302,7 +316,7 @@ def _short(name: str, value: Any) -> Any:
 
 def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: getattr(value, "value", value) for name, value in changes.items()}
-    for group in TLS_CHANGES:
+    for group in BESIDE_POLICY:
         rules = plain.get(group)
         if isinstance(rules, Mapping):
             plain[group] = {name: _short(name, value) for name, value in rules.items()}

@@ -70,6 +70,7 @@ class Listeners:
         except PortTaken as error:
             squatter = await _squatter(opening.port, opening.protocol)
             raise PortTaken(f"{error}: {squatter}" if squatter else str(error), squatter=squatter) from error
+        self._hurry(opening.port)
 
     def any(self, opening_at: Callable[[int], Opening], avoid: Container[int]) -> Opening:
         """Bind some free port. Errors: ``Refused`` (``ports_exhausted``)."""
@@ -138,6 +139,13 @@ class Listeners:
             return
         del self._degraded[service_id]
         self._healed(opening)
+        self._hurry(opening.port)
+
+    def _hurry(self, port: int) -> None:
+        """Somebody has the port: try now for all that are to share it."""
+        for degraded in self._degraded.values():
+            if degraded.port == port:
+                degraded.retry_at = 0.0
 
 
 async def _squatter(port: int, protocol: Protocol) -> str | None:

@@ -147,8 +147,11 @@ class Node:
         self.events.restore(snapshot.events)
         self._replies.restore(snapshot.replies)
         for service in snapshot.services:
+            if service.can_share and parts.registry.on_port(service.port):
+                self._ports.join(service.port)
+            else:
+                self._ports.adopt(service.port)
             parts.registry.add(service, parts.defaults.with_overrides(service.overrides))
-            self._ports.adopt(service.port)
             self._internal.claim(service.int_port)
         for saved in snapshot.backends:
             self._backing.restore(saved)
@@ -210,8 +213,8 @@ class Node:
         Here and below, ``noted`` is what the event has to tell besides: for whom a platform asked, say.
 
         Errors: ``name_invalid``, ``service_exists``, ``port_invalid``, ``port_out_of_range``, ``port_leased``,
-        ``port_resting``, ``port_reserved``, ``port_taken``, ``ports_exhausted``, ``policy_invalid``,
-        ``idempotency_key_reused``, ``store_failed`` ...
+        ``port_resting``, ``port_reserved``, ``port_taken``, ``ports_exhausted``, ``server_names_invalid``,
+        ``server_name_taken``, ``policy_invalid``, ``idempotency_key_reused``, ``store_failed`` ...
         """
         return await self._parts.to_the_end(self._leasing.create(wish, actor, key, fingerprint, noted))
 
@@ -225,8 +228,9 @@ class Node:
         origin: Mapping[str, Any] | None = None,
         noted: Mapping[str, Any] = NOTHING,
     ) -> ServiceView:
-        """Change policy fields, with ``tls_rules`` how TLS is ended, and with ``backend_tls`` how it is spoken to the
-        backends; None means the node's default again, and no TLS to the backends. Live sessions stay.
+        """Change policy fields, with ``tls_rules`` how TLS is ended, with ``backend_tls`` how it is spoken to the
+        backends, and with ``server_names`` which it takes on a port that it shares; None means the node's default
+        again, no TLS to the backends, no names. Live sessions stay.
 
         A new ``plan`` or ``origin`` is written down and changes nothing else: protocol and TLS stay what they are.
         """

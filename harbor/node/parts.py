@@ -57,9 +57,9 @@ class Parts:
         terms = self.terms(service)
         says_https = terms is not None and says_tls(service.name, service.plan)
         to_backends = self.backend_terms(service)
-        return Opening(
-            service.id, service.name, service.protocol, host, service.port, policy, terms, says_https, to_backends
-        )
+        names = service.server_names if service.can_share else None
+        what = (service.id, service.name, service.protocol, host, service.port)
+        return Opening(*what, policy, terms, says_https, to_backends, names)
 
     def show(self, service: Service) -> None:
         """Let the port of the service speak TLS, to both sides, as it should by now. Errors: OSError, ``Refused``."""

@@ -63,11 +63,14 @@ class Views:
     def ports(self) -> PortsView:
         """The ports of this node: which are used, by whom, and which rest."""
         now = time.monotonic()
+        used: dict[int, list[str]] = {}
+        for service in self._parts.registry.services():
+            used.setdefault(service.port, []).append(service.name)
         return PortsView(
             ranges=self._parts.config.ports.ranges,
             total=self._ports.total,
             free=self._ports.free(now),
-            used={service.port: service.name for service in self._parts.registry.services()},
+            used=used,
             resting=self._ports.resting(now),
             reserved=self._ports.reserved,
             warnings=self.warnings(),

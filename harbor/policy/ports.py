@@ -1,9 +1,9 @@
 """The ports of a node: which are leased, which rest, which may be leased next.
 
-A port is free, leased or resting. It rests after a release, so that late traffic for its last service
-does not reach the next one (a client's retries and TIME_WAIT both last about a minute). Ports outside the
-ranges, or reserved, are never offered; one that was leased before the configuration excluded it is adopted
-and kept until it is released.
+A port is free, leased or resting. A lease may have several holders, and ends when the last one gives it back. The port
+rests then, so that late traffic for its last service does not reach the next one (a client's retries and TIME_WAIT
+both last about a minute). Ports outside the ranges, or reserved, are never offered; one that was leased before the
+configuration excluded it is adopted and kept until it is released.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Ports:
         self._ends = list(accumulate(high - low + 1 for low, high in self.ranges))
         self._reserved = frozenset(reserved)
         self._quarantine = quarantine
-        self._leased: set[int] = set()
+        self._leased: dict[int, int] = {}  # port -> how many hold it
         self._resting: dict[int, float] = {}  # port -> end of its rest, soonest first
         in_ranges = self._ends[-1] if self._ends else 0
         self.total = in_ranges - sum(self._in_ranges(port) for port in self._reserved)
@@ -77,8 +77,8 @@ class Ports:
         rng.shuffle(left)
         yield from (port for port in left if self.is_free(port, now))
 
-    def check_pin(self, port: object, now: float) -> int:
-        """The port that somebody asked for by number, or why it cannot be had.
+    def check_pin(self, port: object, now: float, may_join: bool = False) -> int:
+        """The port that somebody asked for by number, or why it cannot be had. ``may_join``: it may be leased already.
 
         Errors: ``Invalid`` with ``port_invalid`` or ``port_out_of_range``; ``Refused`` with ``port_reserved``,
         ``port_leased`` or ``port_resting``.
@@ -92,7 +92,7 @@ class Ports:
             )
         if port in self._reserved:
             raise Refused(f"port {port} is reserved by this node; choose another, or none", code="port_reserved")
-        if port in self._leased:
+        if port in self._leased and not may_join:
             raise Refused(
                 f"port {port} is leased to another service; choose another, or none",
                 code="port_leased",
@@ -115,16 +115,23 @@ class Ports:
         """Take a port that was leased before, even where the configuration has excluded it since."""
         if port in self._leased:
             raise Refused(f"port {port} is leased to another service", code="port_leased")
-        self._leased.add(port)
+        self._leased[port] = 1
+
+    def join(self, port: int) -> None:
+        """Hold a leased port as well."""
+        self._leased[port] += 1
 
     def withdraw(self, port: int) -> None:
         """Undo a lease that nobody was told of: the port need not rest."""
-        self._leased.remove(port)
+        self._leased[port] -= 1
+        if not self._leased[port]:
+            del self._leased[port]
 
     def release(self, port: int, now: float) -> None:
-        """End a lease; the port rests."""
-        self._leased.remove(port)
-        self.rest(port, now)
+        """Hold a port no longer; it rests if nobody else does."""
+        self.withdraw(port)
+        if port not in self._leased:
+            self.rest(port, now)
 
     def rest(self, port: int, now: float) -> None:
         """Let a port rest for a whole quarantine from ``now``; at start, for each that rested when the node stopped."""

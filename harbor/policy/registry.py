@@ -33,12 +33,13 @@ Effects = tuple[Effect, ...]
 class Registry:
     """The services of a node and their backends. Callers pass ``now`` in monotonic seconds."""
 
-    __slots__ = ("_by_name", "_by_origin", "_deadlines", "_draining", "_position", "_queues")
+    __slots__ = ("_by_name", "_by_origin", "_by_port", "_deadlines", "_draining", "_position", "_queues")
 
     def __init__(self) -> None:
         self._queues: dict[str, Queue] = {}
         self._by_name: dict[str, str] = {}
         self._by_origin: dict[tuple[str, str], str] = {}  # platform and its own id for the service -> service id
+        self._by_port: dict[int, list[str]] = {}  # port -> ids of services, in the order in which they came
         self._deadlines: Deadlines[Entry] = Deadlines()
         self._draining: dict[Entry, None] = {}  # an ordered set
         self._position = 0
@@ -56,12 +57,13 @@ class Registry:
             raise Refused(f"there is a service with the id {shown(service.id)} already", code="service_exists")
         self._claim_name(service)
         self._queues[service.id] = Queue(service, policy)
+        self._by_port.setdefault(service.port, []).append(service.id)
         origin = origin_of(service)
         if origin is not None:
             self._by_origin[origin] = service.id
 
     def replace(self, service: Service, policy: Policy) -> None:
-        """Let the service of this id be this one from now on; its backends and its origin stay.
+        """Let the service of this id be this one from now on; its backends, its port and its origin stay.
 
         Errors: as ``find`` and ``add``.
         """
@@ -78,6 +80,10 @@ class Registry:
             self._forget(entry)
         del self._queues[service_id]
         del self._by_name[queue.service.name]
+        there = self._by_port[queue.service.port]
+        there.remove(service_id)
+        if not there:
+            del self._by_port[queue.service.port]
         origin = origin_of(queue.service)
         if origin is not None:
             self._by_origin.pop(origin, None)
@@ -91,6 +97,10 @@ class Registry:
         """The service that this platform knows by this id of its own."""
         service_id = self._by_origin.get((platform, instance_id))
         return None if service_id is None else self._queue(service_id).service
+
+    def on_port(self, port: int) -> list[Service]:
+        """The services that have this port, the first to come first."""
+        return [self._queue(service_id).service for service_id in self._by_port.get(port, ())]
 
     def __contains__(self, ref: object) -> bool:
         """Whether a service has this id or name."""

@@ -99,6 +99,13 @@ MIGRATIONS: Final[tuple[Step, ...]] = (
     ),
     ("ALTER TABLE backends ADD COLUMN weight INTEGER NOT NULL DEFAULT 1",),
     ("ALTER TABLE services ADD COLUMN backend_tls TEXT",),
+    (
+        "ALTER TABLE services ADD COLUMN server_names TEXT NOT NULL DEFAULT '[]'",
+        # A port may be shared by services that forward TLS as it is: each takes other names, and one of them the rest.
+        "DROP INDEX services_by_tcp_port",
+        "CREATE UNIQUE INDEX services_by_tcp_port ON services (port) WHERE protocol <> 'udp' AND tls <> 'passthrough'",
+        "CREATE UNIQUE INDEX services_by_names ON services (port, server_names) WHERE tls = 'passthrough'",
+    ),
 )
 
 

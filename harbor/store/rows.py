@@ -11,6 +11,7 @@ from harbor.errors import Invalid, StateUnusable
 from harbor.model import Backend, Binding, Event, Exposure, Protocol, Service, Tls
 from harbor.model.certificate import Source
 from harbor.model.policy import check_overrides
+from harbor.model.server_names import check_server_names
 from harbor.model.tls import check_backend_tls, check_settings
 from harbor.store import (
     Change,
@@ -42,12 +43,13 @@ _TRIM_EVERY: Final = 256
 # An upsert and never REPLACE, which would delete the row first and the service's backends with it.
 _SAVE_SERVICE: Final = """
     INSERT INTO services
-        (id, name, protocol, port, int_port, exposure, tls, plan, created, overrides, origin, tls_rules, backend_tls)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        (id, name, protocol, port, int_port, exposure, tls, plan, created, overrides, origin, tls_rules, backend_tls,
+        server_names)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, protocol = excluded.protocol, port = excluded.port,
         int_port = excluded.int_port, exposure = excluded.exposure, tls = excluded.tls, plan = excluded.plan,
         created = excluded.created, overrides = excluded.overrides, origin = excluded.origin,
-        tls_rules = excluded.tls_rules, backend_tls = excluded.backend_tls
+        tls_rules = excluded.tls_rules, backend_tls = excluded.backend_tls, server_names = excluded.server_names
 """
 _SAVE_BACKEND: Final = """
     INSERT OR REPLACE INTO backends (service_id, id, position, host, port, ttl, instance, draining, weight)
@@ -118,6 +120,7 @@ def _service_row(service: Service) -> tuple[Any, ...]:
         _json(service.origin),
         _json(service.tls_rules),
         None if service.backend_tls is None else _json(service.backend_tls),
+        json.dumps(service.server_names, separators=(",", ":")),
     )
 
 
@@ -195,6 +198,7 @@ def _service(row: sqlite3.Row) -> Service:
         origin=_mapping(row, "origin"),
         tls_rules=check_settings(_mapping(row, "tls_rules")),
         backend_tls=None if row["backend_tls"] is None else check_backend_tls(_mapping(row, "backend_tls")),
+        server_names=check_server_names(json.loads(_typed(row, "server_names", str))),
     )
 
 

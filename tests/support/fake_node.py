@@ -224,7 +224,7 @@ class FakeNode:
             ranges=self.config.ports.ranges,
             total=self._ports.total,
             free=self._ports.free(now),
-            used={service.port: service.name for service in self._registry.services()},
+            used={service.port: [service.name] for service in self._registry.services()},
             resting=self._ports.resting(now),
             reserved=self._ports.reserved,
             warnings=(),

@@ -103,7 +103,8 @@ class Complaints(logging.Handler):
 
 
 class RunningPlane:
-    """Ports are named by their number; backends ``b1``, ``b2`` … by their place in the list.
+    """Ports are named by their number, or by their service where several share one; backends ``b1``, ``b2`` … by their
+    place in the list.
 
     Closing: ``close()`` closes what the test made through this, then the plane, and inspects what is left.
     """
@@ -182,18 +183,30 @@ class RunningPlane:
 
         return self.call(lambda: bind(port) if port else on_free_port(bind))
 
+    def share(self, port: int, service: str, *names: str, host: str = "127.0.0.1", **policy: Any) -> str:
+        """Let a service have the port too, which may be open for others, for these names; returns the service."""
+        made = Policy().with_overrides(policy)
+        opening = Opening(service, service, Protocol.TCP, host, port, made, server_names=names)
+
+        def bind() -> None:
+            self.plane.bind(opening)
+            self.plane.open(service)
+
+        self.call(bind)
+        return service
+
     def free_number(self) -> int:
         """A port that was free for both protocols a moment ago."""
         number = self.open("both")
         self.close_port(number)
         return number
 
-    def backends(self, port: int, addresses: Sequence[Address], up: Sequence[bool] = ()) -> None:
+    def backends(self, port: int | str, addresses: Sequence[Address], up: Sequence[bool] = ()) -> None:
         """Let the port forward to these, in this order."""
         ups = list(up) or [True] * len(addresses)
         self.routes(port, [Route(f"b{n}", addresses[n - 1], ups[n - 1]) for n in range(1, len(addresses) + 1)])
 
-    def routes(self, port: int, routes: Sequence[Route]) -> None:
+    def routes(self, port: int | str, routes: Sequence[Route]) -> None:
         """Let the port forward to these, whatever their names."""
 
         def turn() -> None:
@@ -205,10 +218,10 @@ class RunningPlane:
 
         self.call(turn)
 
-    def set_policy(self, port: int, **policy: Any) -> None:
+    def set_policy(self, port: int | str, **policy: Any) -> None:
         self.call(lambda: self.plane.set_policy(str(port), Policy().with_overrides(policy)))
 
-    def release(self, port: int, backend_id: str, within: float | None) -> None:
+    def release(self, port: int | str, backend_id: str, within: float | None) -> None:
         self.call(lambda: self.plane.release(str(port), backend_id, within))
 
     def release_gently(self, port: int, backend_id: str, within: float) -> None:
@@ -221,24 +234,24 @@ class RunningPlane:
     def sessions(self, **query: str) -> list[SessionView]:
         return self.call(lambda: self.plane.sessions(SessionQuery(**query)))
 
-    def counters(self, port: int) -> ServiceCounters:
+    def counters(self, port: int | str) -> ServiceCounters:
         return self.call(lambda: self.plane.counters(str(port)))
 
-    def close_port(self, port: int, reason: Reason = Reason.SERVICE_DELETED) -> None:
+    def close_port(self, port: int | str, reason: Reason = Reason.SERVICE_DELETED) -> None:
         self.call(lambda: self.plane.close_port(str(port), reason))
 
     # What tests wait for.
 
-    def closed(self, port: int) -> dict[Reason, int]:
+    def closed(self, port: int | str) -> dict[Reason, int]:
         """How the sessions of a port have ended so far."""
         return dict(self.counters(port).closed)
 
-    def await_end(self, port: int, reason: Reason, count: int = 1) -> None:
+    def await_end(self, port: int | str, reason: Reason, count: int = 1) -> None:
         """Wait until so many sessions, and no others, have ended with this reason."""
         eventually(lambda: sum(self.closed(port).values()) >= count, what=f"{count} sessions of {port} have ended")
         assert self.closed(port) == {reason: count}
 
-    def await_active(self, port: int, count: int) -> None:
+    def await_active(self, port: int | str, count: int) -> None:
         eventually(lambda: self.counters(port).active == count, what=f"{count} sessions of {port}")
 
     # The sockets of a story; all are closed with the plane.
@@ -280,7 +293,7 @@ class RunningPlane:
         self.await_open(port)
         return port, near, far
 
-    def await_open(self, port: int, count: int = 1) -> None:
+    def await_open(self, port: int | str, count: int = 1) -> None:
         """Wait until so many sessions have reached their backend."""
         eventually(lambda: [view.state for view in self.sessions(service_id=str(port))].count("open") == count)
 
@@ -321,7 +334,7 @@ class RunningPlane:
         }
         return {name: count for name, count in counts.items() if count}
 
-    def _open_port(self, port: int) -> Any:
+    def _open_port(self, port: int | str) -> Any:
         return self.plane._ports[str(port)]
 
 

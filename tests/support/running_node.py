@@ -14,7 +14,17 @@ from typing import Any, Final, TypeVar
 import uvloop
 
 from harbor.config import Config, parse
-from harbor.model import Address, BackendView, Exposure, Protocol, ServiceView, ServiceWish, SessionQuery, SessionView
+from harbor.model import (
+    Address,
+    BackendView,
+    Exposure,
+    Protocol,
+    ServiceView,
+    ServiceWish,
+    SessionQuery,
+    SessionView,
+    Tls,
+)
 from harbor.node import Node
 from harbor.sources.dns import Addresses
 from harbor.store import Store
@@ -112,6 +122,15 @@ class RunningNode:
         )
         fingerprint = f"{name} {protocol} {port} {policy}"
         return self.wait(self.node.create_service(wish, actor="test", key=key, fingerprint=fingerprint))[0]
+
+    def share(self, name: str, port: int | None, *names: str, **wish: Any) -> dict[str, Any]:
+        """Lease a port, perhaps one that others have, for these server names; returns the service as JSON."""
+        made = ServiceWish(name, port=port, tls=Tls.PASSTHROUGH, server_names=names, **wish)
+        return self.wait(self.node.create_service(made, actor="test"))[0]
+
+    def update(self, name: str, **changes: Any) -> dict[str, Any]:
+        """Change a service; returns it as JSON."""
+        return self.wait(self.node.update_service(name, changes, actor="test")).as_json()
 
     def delete(self, name: str) -> None:
         self.wait(self.node.delete_service(name, actor="test"))
