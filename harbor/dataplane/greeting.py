@@ -65,6 +65,9 @@ class Greeting(Newcomer):
         if listener is None:
             self._refuse(UNRECOGNIZED_NAME, Reason.SERVER_NAME_UNKNOWN)
             return
+        if not self._port.vouches_for(listener):
+            self._port.plane.newcomers.end(self, Reason.PROXY_UNTRUSTED)
+            return
         self.server_name = plain(name)
         self._port.plane.newcomers.let_go(self)
         listener.tally.opened += 1

@@ -90,6 +90,11 @@ class SharedPort(Taker):
         """A proxy, which was accepted at that time, has told whom it speaks for; or the client came by itself."""
         Greeting(self, client, address, accepted).begin()
 
+    def vouches_for(self, listener: TcpListener) -> bool:
+        """Whether clients come in as the service wants: where it names proxies, they have to be those of the port."""
+        wanted = listener.policy.accept_proxy
+        return not wanted or wanted == self._open[0].policy.accept_proxy
+
     def lost(self, reason: Reason, freed: int) -> None:
         """A client did not get as far as to any service."""
         listener = self._rest or next(iter(self._open), None)

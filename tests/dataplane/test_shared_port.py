@@ -297,6 +297,20 @@ def test_D16_a_proxy_introduces_a_client_before_it_says_whom_it_wants(plane: Run
     eventually(lambda: plane.closed("shop").get(Reason.PROXY_HEADER_INVALID) == 1)
 
 
+@pytest.mark.usefixtures("sites")
+def test_E16_a_service_that_wants_other_proxies_than_its_port_gets_nobody(plane: RunningPlane, port: int) -> None:
+    plane.set_policy("blog", accept_proxy=["127.0.0.1/32"])
+    client = plane.client(port)
+    client.sendall(records(message(hello("blog.test"))))
+    assert ends(client) in ("end", "reset")
+    eventually(lambda: plane.closed("shop").get(Reason.PROXY_UNTRUSTED) == 1)  # which has the port longest
+    assert shake(plane, port, "shop.test").recv(4) == b"shop"
+    plane.set_policy("shop", accept_proxy=["127.0.0.1/32"])
+    raw = plane.client(port)
+    raw.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n" + records(message(hello("blog.test"))))
+    eventually(lambda: [str(view.client) for view in plane.sessions(service_id="blog")] == ["192.0.2.7:4711"])
+
+
 def told_by_a_stranger(plane: RunningPlane, port: int) -> str:
     """How one ends whom no proxy introduces."""
     client = plane.client(port)
