@@ -88,6 +88,7 @@ class ServiceReply(Reply):
     listen: str
     status: str = Field(description="ready, or degraded with a reason")
     reason: str | None = None
+    warnings: list[str] = Field(description="what is not as it should be though the port is open")
     created: float
     policy: PolicyReply
     backends: list[BackendReply]

@@ -101,6 +101,8 @@ def _section(title: str, members: Mapping[str, object]) -> Iterator[Row]:
 def _live(service: Mapping[str, Any]) -> Iterator[Row]:
     reason = service.get("reason")
     yield "status", service["status"] if reason is None else f"{service['status']}: {reason}"
+    for warning in service["warnings"]:
+        yield "warning", warning
     yield "listens on", address(service["listen"], service["port"])
     yield "protocol", service["protocol"]
     yield "exposure", service["exposure"]

@@ -12,7 +12,20 @@ from enum import StrEnum
 from typing import Any, Final
 
 from harbor.errors import Invalid
-from harbor.model.kinds import Choice, Flag, Networks, Seconds, Setting, Size, Whole, Wrong, setting, settings_of
+from harbor.model.health import HealthCheck
+from harbor.model.kinds import (
+    Choice,
+    Flag,
+    Networks,
+    Record,
+    Seconds,
+    Setting,
+    Size,
+    Whole,
+    Wrong,
+    setting,
+    settings_of,
+)
 from harbor.model.service import Protocol
 
 MOST_SESSIONS: Final = 10_000_000  # more than a machine has ports and memory for
@@ -131,6 +144,24 @@ class Policy:
         "What becomes of the sessions of a backend that is removed: `drain` lets them live for up to `drain_timeout`, "
         "`cut` ends them at once, `keep` lets them live as long as they like.",
         Removal.DRAIN,
+    )
+    health: HealthCheck | None = setting(
+        Record(HealthCheck),
+        "How backends are checked. Empty: they are not; sessions find out whether they answer.",
+        None,
+    )
+    max_fails: int = setting(
+        Whole(0, 1000),
+        "So many failed dials or refused datagrams within `fail_timeout` take a backend down. 0: none do.",
+        1,
+    )
+    # Long enough that a dead backend costs one failed dial in many, short enough that a restarted app is found again
+    # before anybody looks for the reason; HAProxy, nginx and Caddy rest theirs for as long.
+    fail_timeout: float = setting(
+        Seconds(0.1, 86_400),
+        "Seconds in which `max_fails` are counted, and after which a backend that is down is tried again, unless it is "
+        "checked.",
+        10.0,
     )
     http: bool | None = setting(
         Flag(),

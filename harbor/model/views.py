@@ -34,7 +34,8 @@ class ServiceView:
     """A service with its present state. ``reason`` is set while it is degraded; ``listen`` is the bound address.
 
     ``apps`` are those that are bound to it, by name. ``tls_rules`` are None unless the node ends its TLS,
-    ``backend_tls`` is None unless TLS is spoken to its backends.
+    ``backend_tls`` is None unless TLS is spoken to its backends. ``warnings`` say what is not as it should be
+    though the port is open.
     """
 
     service: Service
@@ -47,6 +48,7 @@ class ServiceView:
     apps: tuple[str, ...] = ()
     tls_rules: Mapping[str, Any] | None = None
     backend_tls: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         service = self.service
@@ -61,6 +63,7 @@ class ServiceView:
             "plan": service.plan,
             "listen": self.listen,
             "status": self.status.value,
+            "warnings": list(self.warnings),
             "created": service.created,
             "policy": self.policy.as_json(),
             "backends": [backend_json(backend) for backend in self.backends],
@@ -103,6 +106,16 @@ class PortsView:
             "reserved": list(self.reserved),
             "warnings": list(self.warnings),
         }
+
+
+def all_down(protocol: Protocol) -> str:
+    """What it means that no backend of a service is up."""
+    where = {
+        Protocol.TCP: "to all of them",
+        Protocol.UDP: "to the first of them",
+        Protocol.BOTH: "to all of them, datagrams to the first",
+    }
+    return f"all backends are down; traffic goes {where[protocol]}"
 
 
 def backend_json(backend: BackendView) -> dict[str, Any]:

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from harbor.dataplane.sockets import is_local
 from harbor.errors import Invalid, NotFound, Refused
-from harbor.model import Address, Backend
+from harbor.model import Address, Backend, State
 from harbor.model.service import MOST_WEIGHT
+from harbor.model.views import all_down
 from harbor.node.apps import check_actor
+from harbor.node.checking import Checking
 from harbor.node.names import Names
 from harbor.node.parts import NODE, Parts
 from harbor.policy.admission import parse_host
-from harbor.policy.effects import Effect, Expired, Gone, Moved, Promoted, Release, RoutesChanged, StateChanged
+from harbor.policy.effects import (
+    AllDown,
+    CheckChanged,
+    Effect,
+    Expired,
+    Gone,
+    Moved,
+    Promoted,
+    Release,
+    RoutesChanged,
+    StateChanged,
+)
 from harbor.policy.naming import check_name, shown
+from harbor.policy.restraint import Restraint
 from harbor.sources.dns import Addresses
 from harbor.store import RemoveBackend, SaveBackend
 
@@ -32,6 +48,8 @@ class Backing:
     def __init__(self, parts: Parts, resolver: Addresses) -> None:
         self._parts = parts
         self._names = Names(resolver, parts.admission, self._on_resolved)
+        self._checking = Checking(parts, self._on_checked)
+        self._restraints: defaultdict[str, Restraint[str]] = defaultdict(Restraint)  # of each service's news
         self._timer: asyncio.TimerHandle | None = None
 
     async def put(
@@ -125,9 +143,17 @@ class Backing:
         parts.registry.restore(saved.service_id, saved.position, backend, address, saved.draining, time.monotonic())
         self._follow(saved.service_id, backend, None)
 
+    def start(self) -> None:
+        """Let time pass for what was put back, and check what is to be checked."""
+        for service_id, backend_id in self._parts.registry.checks():
+            self._checking.look(service_id, backend_id)
+        self._arm()
+
     def forget_service(self, service_id: str) -> None:
         """The service is no more, and its backends with it."""
         self._names.forget_service(service_id)
+        self._checking.forget_service(service_id)
+        self._restraints.pop(service_id, None)
 
     def failed(self, service_id: str, backend_id: str, detail: str) -> None:
         """The data plane found that a backend does not answer."""
@@ -161,9 +187,10 @@ class Backing:
                 self.apply(registry.idle(service_id, backend_id))
 
     async def close(self) -> None:
-        """Stop watching clock and names."""
+        """Stop watching clock, names and health."""
         if self._timer is not None:
             self._timer.cancel()
+        await self._checking.close()
         await self._names.close()
 
     def _arm(self) -> None:
@@ -185,29 +212,41 @@ class Backing:
                 self._parts.plane.release(service_id, backend_id, within, keeps_flows)
             case RoutesChanged(service_id):
                 self.route(service_id)
+            case CheckChanged(service_id, backend_id):
+                self._checking.look(service_id, backend_id)
             case Moved(service_id, backend_id) | Expired(service_id, backend_id):
                 self._parts.journal.touch(service_id, backend_id)
             case Gone(service_id, backend_id):
                 self._parts.journal.touch(service_id, backend_id)
                 if self._parts.registry.known(service_id, backend_id) is None:
                     self._names.forget(service_id, backend_id)
+                    self._restraints[service_id].forget(backend_id)
             case Promoted(service_id, before, after):
                 message = f"{after} takes the datagrams now" + (f", {before} did before" if before else "")
-                self._tell("backend.promoted", service_id, message, backend=after, before=before)
+                self._tell_of(after, "backend.promoted", service_id, message, backend=after, before=before)
+            case AllDown(service_id):
+                message = all_down(self._parts.registry.find(service_id).protocol)
+                self._tell_of("", "service.all_down", service_id, message)
             case StateChanged(service_id, backend_id, before, after, why):
                 if before is not None and before is not after:
-                    was = before.value
-                    self._tell(
-                        f"backend.{after.value}",
-                        service_id,
-                        f"backend {backend_id} was {was}: {why}",
-                        backend=backend_id,
-                    )
+                    message = f"backend {backend_id} was {before.value}: {why}"
+                    tell = self._tell if after not in (State.UP, State.DOWN) else partial(self._tell_of, backend_id)
+                    tell(f"backend.{after.value}", service_id, message, backend=backend_id)
 
     def _tell(self, kind: str, service_id: str, message: str, **details: Any) -> None:
         parts = self._parts
         name = parts.registry.find(service_id).name
         parts.journal.note(parts.feed.draft(kind, NODE, f"{name}: {message}", name, **details))
+
+    def _tell_of(self, subject: str, kind: str, service_id: str, message: str, **details: Any) -> None:
+        """The same for what may happen again and again to a backend (empty: the service): some of it goes untold."""
+        held_back = self._restraints[service_id].ask(subject, time.monotonic())
+        if held_back is not None:
+            more = f" ({held_back} events before this one were not told)" if held_back else ""
+            self._tell(kind, service_id, message + more, **details)
+
+    def _on_checked(self, service_id: str, backend_id: str, failure: str | None) -> None:
+        self.apply(self._parts.registry.checked(service_id, backend_id, failure, time.monotonic()))
 
     def _on_resolved(self, service_id: str, backend_id: str, address: Address) -> None:
         self.apply(self._parts.registry.resolved(service_id, backend_id, address, time.monotonic()))

@@ -131,9 +131,10 @@ class Leasing:
             details = {**renamed, **_plain(changes), **noted}
             event = self._parts.feed.draft("service.updated", actor, f"{service.name}: {said}", service.name, **details)
             await self._parts.journal.commit(event, SaveService(successor))
-            registry.replace(successor, policy)
+            effects = registry.replace(successor, policy, time.monotonic())
             self._parts.plane.set_policy(service.id, policy)
             self._parts.plane.set_server_names(service.id, successor.server_names)
+            self._backing.apply(effects)
             self._certificates.show(successor)
             return successor
 

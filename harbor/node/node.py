@@ -168,7 +168,7 @@ class Node:
                 parts.journal.note(parts.feed.draft("service.degraded", NODE, message, service.name, port=service.port))
         for warning in self.warnings():
             log.warning("config.warning", detail=warning)
-        self._backing.apply(())
+        self._backing.start()
         self._certificates.start()
         self._wake_ports()
 

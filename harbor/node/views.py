@@ -9,6 +9,7 @@ from typing import Any
 from harbor import __version__
 from harbor.errors import NotFound
 from harbor.model import BackendView, PortsView, Service, ServiceView, State, Status
+from harbor.model.views import all_down
 from harbor.node.listeners import Listeners
 from harbor.node.parts import Parts
 from harbor.node.shelf import Shelf
@@ -51,6 +52,7 @@ class Views:
             apps=tuple(binding.app for binding in parts.bindings.of_service(service.id)),
             tls_rules=self._shelf.rules(service),
             backend_tls=self._shelf.backend_rules(service),
+            warnings=(all_down(service.protocol),) if parts.registry.all_down(service.id) else (),
         )
 
     def backend(self, ref: str, backend_id: str) -> BackendView:

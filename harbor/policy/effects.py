@@ -30,6 +30,21 @@ class StateChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckChanged:
+    """Whether, how or where the backend is checked differs, or it began a new life: ``check_of`` says what to do."""
+
+    service_id: str
+    backend_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllDown:
+    """No backend of the service is up any more, so those that are down get its traffic (fail open)."""
+
+    service_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Promoted:
     """Another backend is primary of a service with UDP; ``before`` is None when for a while there was none.
 
@@ -79,7 +94,7 @@ class Gone:
     backend_id: str
 
 
-Effect = RoutesChanged | StateChanged | Promoted | Release | Moved | Expired | Gone
+Effect = RoutesChanged | StateChanged | CheckChanged | AllDown | Promoted | Release | Moved | Expired | Gone
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """The life of a backend, as a table."""
 
 # Theory. A backend is one app instance. It registers and is *starting* until it has an address to dial:
-# at once for a numeric host, after the first answer of DNS for a name. Then it is *up* and takes new
-# sessions. When it cannot be dialled, or ICMP says that nobody listens there, it is *down*: it is not given
-# new sessions while another is up, and after RETRY_AFTER it counts as up again, because only a real session
-# tells whether it recovered. *draining* means no new sessions while old ones may finish; an operator asks for
-# it, or deregistration with `removal: drain` does. *gone* is the end: the backend is forgotten, and whoever
-# registers under its id begins anew.
+# at once for a numeric host, after the first answer of DNS for a name. If the service has a health check, it is
+# starting until it has passed one. Then it is *up* and takes new sessions. When it cannot be dialled, or
+# ICMP says that nobody listens there, or checks fail, it is *down*: it is not given new sessions while another
+# is up. Without a check it counts as up again after fail_timeout, because only a real session tells whether it
+# recovered; with one it has to pass (`harbor.policy.health` counts). *draining* means no new sessions while
+# old ones may finish; an operator asks for it, or deregistration with `removal: drain` does. *gone* is the end:
+# the backend is forgotten, and whoever registers under its id begins anew.
 #
-#   starting ──RESOLVED──> up ──FAILED──> down ──RETRY_DUE──> up
+#   starting ──RESOLVED, CHECK_PASSED──> up ──FAILED, CHECK_FAILED──> down ──RETRY_DUE, CHECK_PASSED──> up
+#   starting ──CHECK_FAILED──> down
 #   starting, up, down ──DRAIN──> draining
 #             up, down ──DEREGISTERED──> draining ──IDLE, DRAIN_OVER──> gone
 #             starting ──DEREGISTERED──> gone, as it never had a session
@@ -25,17 +27,15 @@ from typing import Final
 
 from harbor.model import State
 
-# Seconds. Long enough that a dead backend costs one failed dial in many, short enough that a restarted app
-# is found again before anybody looks for the reason; HAProxy, nginx and Caddy rest theirs for as long.
-RETRY_AFTER: Final = 10.0
-
 
 class Event(StrEnum):
     """What can happen to a backend."""
 
-    RESOLVED = "resolved"  # there is an address to dial
-    FAILED = "failed"  # a dial failed, or ICMP refused a datagram
-    RETRY_DUE = "retry_due"  # it has been down for RETRY_AFTER
+    RESOLVED = "resolved"  # there is an address to dial, and nothing to check
+    CHECK_PASSED = "check_passed"  # enough health checks passed
+    CHECK_FAILED = "check_failed"  # enough health checks failed
+    FAILED = "failed"  # dials failed, or ICMP refused datagrams, as often as max_fails says
+    RETRY_DUE = "retry_due"  # nothing is checked, and it has been down for fail_timeout
     DRAIN = "drain"  # an operator wants it to finish
     DEREGISTERED = "deregistered"  # it left, or its lease ran out: removal is drain
     REMOVED = "removed"  # the same, where removal is cut or keep
@@ -46,18 +46,22 @@ class Event(StrEnum):
 TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
     State.STARTING: {
         Event.RESOLVED: State.UP,
+        Event.CHECK_PASSED: State.UP,
+        Event.CHECK_FAILED: State.DOWN,
         Event.DRAIN: State.DRAINING,
         Event.DEREGISTERED: State.GONE,
         Event.REMOVED: State.GONE,
     },
     State.UP: {
         Event.FAILED: State.DOWN,
+        Event.CHECK_FAILED: State.DOWN,
         Event.DRAIN: State.DRAINING,
         Event.DEREGISTERED: State.DRAINING,
         Event.REMOVED: State.GONE,
     },
     State.DOWN: {
         Event.RETRY_DUE: State.UP,
+        Event.CHECK_PASSED: State.UP,
         Event.DRAIN: State.DRAINING,
         Event.DEREGISTERED: State.DRAINING,
         Event.REMOVED: State.GONE,

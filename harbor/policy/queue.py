@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from harbor.model import Address, Backend, BackendView, Policy, Removal, Route, Service, State
+from harbor.model.health import HealthCheck
 from harbor.policy.admission import parse_host
-from harbor.policy.effects import Effect, Promoted, Release, RoutesChanged, Row
-from harbor.policy.lifecycle import RETRY_AFTER
+from harbor.policy.effects import AllDown, Effect, Promoted, Release, RoutesChanged, Row
+from harbor.policy.health import Standing
 
 ROUTED: Final = (State.UP, State.DOWN)
+CHECKED: Final = (State.STARTING, State.UP, State.DOWN)  # nobody asks one that leaves how it is
+Check = tuple[HealthCheck, Address]  # and the backend's address, to which the check may have a port of its own
 
 
 class Entry:
@@ -19,6 +22,7 @@ class Entry:
     __slots__ = (
         "address",
         "backend",
+        "check",
         "deregistered",
         "drain_until",
         "expires",
@@ -27,10 +31,19 @@ class Entry:
         "queue",
         "retry_at",
         "since",
+        "standing",
         "state",
     )
 
-    def __init__(self, queue: Queue, backend: Backend, position: int, address: Address | None, now: float) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        backend: Backend,
+        position: int,
+        address: Address | None,
+        now: float,
+        standing: Standing,
+    ) -> None:
         self.queue = queue
         self.backend = backend
         self.position = position
@@ -41,6 +54,8 @@ class Entry:
         self.drain_until: float | None = None
         self.deregistered = False  # draining because it left, not because an operator wants it to
         self.last_failure: str | None = None
+        self.standing = standing
+        self.check: Check | None = None  # what whoever checks it was told last
         self.renew(backend, now)
 
     @property
@@ -51,6 +66,12 @@ class Entry:
     def ends_when_idle(self) -> bool:
         """Whether nothing holds it but its sessions; one that renews its lease stays, or it would come back up."""
         return self.is_draining and (self.deregistered or self.backend.ttl is None)
+
+    @property
+    def due_check(self) -> Check | None:
+        """How and where it is to be checked; None if it is not."""
+        how = self.queue.policy.health
+        return None if how is None or self.address is None or self.state not in CHECKED else (how, self.address)
 
     def is_renewed_by(self, backend: Backend) -> bool:
         """Whether this registration is by the instance that is here already and changes no more than its ttl."""
@@ -68,7 +89,10 @@ class Entry:
     def enter(self, state: State, now: float) -> None:
         self.state = state
         self.since = now
-        self.retry_at = now + RETRY_AFTER if state is State.DOWN else None
+        policy = self.queue.policy
+        self.retry_at = now + policy.fail_timeout if state is State.DOWN and policy.health is None else None
+        if state is State.DOWN:
+            self.standing.went_down(now)
 
     def due(self) -> float | None:
         """When something of it falls due next."""
@@ -97,7 +121,7 @@ class Entry:
 class Queue:
     """A service, its policy and its backends by id, in queue order."""
 
-    __slots__ = ("_had_primary", "entries", "policy", "primary", "routes", "service")
+    __slots__ = ("_had_primary", "all_down", "entries", "policy", "primary", "routes", "service")
 
     def __init__(self, service: Service, policy: Policy) -> None:
         self.service = service
@@ -105,6 +129,7 @@ class Queue:
         self.entries: dict[str, Entry] = {}
         self.routes: tuple[Route, ...] = ()
         self.primary: str | None = None
+        self.all_down = False  # there are backends to dial, but none that is up
         self._had_primary = False
 
     def place(self, entry: Entry) -> None:
@@ -146,6 +171,9 @@ class Queue:
         if routes != self.routes:
             self.routes = routes
             effects.append(RoutesChanged(self.service.id))
+        was, self.all_down = self.all_down, bool(routes) and not any(route.up for route in routes)
+        if self.all_down and not was:
+            effects.append(AllDown(self.service.id))
         before, self.primary = self.primary, _primary(routes)
         if self.primary is None or self.primary == before:
             return effects

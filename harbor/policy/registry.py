@@ -9,7 +9,8 @@ The queue of a service is the order of positions, and positions only grow. A bac
 registers, when it fails, and when it comes back up before others that are up: so the primary of a UDP service
 never loses its place to one that returns, not even over a restart of the node. A name that is resolved late keeps
 the place that its registration gave it. The primary is the first backend that is up. If none is up it is the
-first that is down (fail open): trying costs little, and the failure may be over.
+first that is down (fail open): trying costs little, and the failure may be over. One that is starting gets
+nothing, as it was never seen to work.
 
 Each backend has one deadline, the soonest of lease, retry and drain.
 """
@@ -17,17 +18,21 @@ Each backend has one deadline, the soonest of lease, retry and drain.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from harbor.errors import NotFound, Refused
 from harbor.model import Address, Backend, BackendView, Policy, Removal, Route, Service, ServiceWish, State
 from harbor.model.policy import Failback
 from harbor.policy.deadlines import Deadlines
-from harbor.policy.effects import Effect, Expired, Gone, Moved, Registered, Row, StateChanged
+from harbor.policy.effects import CheckChanged, Effect, Expired, Gone, Moved, Registered, Row, StateChanged
+from harbor.policy.health import Standing
 from harbor.policy.lifecycle import Event, after
 from harbor.policy.naming import shown
-from harbor.policy.queue import Entry, Queue
+from harbor.policy.queue import Check, Entry, Queue
 
 Effects = tuple[Effect, ...]
+
+NOT_CHECKED: Final = "it is not checked any more"
 
 
 class Registry:
@@ -62,16 +67,22 @@ class Registry:
         if origin is not None:
             self._by_origin[origin] = service.id
 
-    def replace(self, service: Service, policy: Policy) -> None:
+    def replace(self, service: Service, policy: Policy, now: float) -> Effects:
         """Let the service of this id be this one from now on; its backends, its port and its origin stay.
 
-        Errors: as ``find`` and ``add``.
+        Backends that are not checked any more are up; those that are checked from now on, or in another way, stay what
+        they are until checks say otherwise. Errors: as ``find`` and ``add``.
         """
         queue = self._queue(service.id)
         self._claim_name(service)
         if service.name != queue.service.name:
             del self._by_name[queue.service.name]
-        queue.service, queue.policy = service, policy
+        before, queue.service, queue.policy = queue.policy, service, policy
+        effects: list[Effect] = []
+        if policy.health != before.health:
+            for entry in list(queue.entries.values()):
+                effects += self._judge_anew(entry, now)
+        return (*effects, *queue.settle())
 
     def remove(self, service_id: str) -> Service:
         """Forget a service and its backends. Errors: ``NotFound`` (``service_not_found``)."""
@@ -125,9 +136,12 @@ class Registry:
     ) -> None:
         """Put back a backend at start, in any order; a lease gets one fresh ttl.
 
-        One that was draining has no sessions left: the caller follows with ``idle``.
+        One that is checked is taken for up until its first check, which decides alone: a restart of the node
+        is no news of the app. One that was draining has no sessions left: the caller follows with ``idle``.
         """
-        entry = self._begin(self._queue(service_id), backend, position, address, now)
+        entry = self._begin(self._queue(service_id), backend, position, address, now, Standing(proven=False))
+        if address is not None and entry.state is State.STARTING:
+            entry.enter(after(entry.state, Event.RESOLVED), now)
         if draining:
             self._step(entry, Event.DRAIN, now, "")
         self._settle(entry)
@@ -157,15 +171,15 @@ class Registry:
         ``position`` is the planned one, None draws one. ``address`` is where to dial it, admitted; None while its
         name is not resolved. A registration that equals the present one but for the ttl renews the lease and
         touches neither state nor queue nor address: what is down stays down until its retry is due, what an operator
-        drains stays draining. Without a ttl it is no heartbeat, and brings back what is down. Any other registration
-        is a new instance at the end of the queue.
+        drains stays draining. Without a ttl it is no heartbeat, and brings back what is down, unless that is
+        checked. Any other registration is a new instance at the end of the queue.
         """
         queue = self._queue(service_id)
         old = queue.entries.get(backend.id)
         if old is not None and old.is_renewed_by(backend):
             old.renew(backend, now)
             back: list[Effect] = []
-            if old.state is State.DOWN and backend.ttl is None:
+            if old.retry_at is not None and backend.ttl is None:
                 # Without a lease there are no heartbeats: somebody says that it is back.
                 back = [self._step(old, Event.RETRY_DUE, now, "registered again"), *self._rejoin(old)]
             return Registered(created=False, renewed=True, effects=self._settle(old, back))
@@ -180,6 +194,9 @@ class Registry:
         if old is not None and not old.is_draining:  # the sessions of one that drains have their end already
             effects.append(queue.release(old, queue.policy.removal))
         effects += self._rejoin(entry)  # while the planned row was being saved, others may have joined
+        if old is not None and old.check is not None:
+            entry.check = None
+            effects += self._watch(entry, anew=True)
         return Registered(created, renewed=False, effects=self._settle(entry, effects))
 
     def resolved(self, service_id: str, backend_id: str, address: Address, now: float) -> Effects:
@@ -187,8 +204,10 @@ class Registry:
         entry = self._entry(service_id, backend_id)
         if entry is None:
             return ()
-        entry.address = address
-        if entry.state is not State.STARTING:
+        if address != entry.address:
+            entry.address = address
+            entry.standing.begin_anew()
+        if entry.state is not State.STARTING or entry.due_check is not None:
             return self._settle(entry)
         return self._settle(entry, [self._step(entry, Event.RESOLVED, now, f"{entry.backend.host} is {address.host}")])
 
@@ -220,9 +239,40 @@ class Registry:
         if entry is None or entry.state not in (State.UP, State.DOWN):
             return ()
         entry.last_failure = detail
-        if entry.state is State.DOWN:
+        if not entry.standing.dial_failed(entry.queue.policy, entry.state, now):
             return ()
         return self._settle(entry, [self._step(entry, Event.FAILED, now, detail), *self._to_the_end(entry)])
+
+    # Checks
+
+    def check_of(self, service_id: str, backend_id: str) -> Check | None:
+        """How and where the backend is to be checked; None if it is not."""
+        entry = self._entry(service_id, backend_id)
+        return None if entry is None else entry.due_check
+
+    def checks(self) -> list[tuple[str, str]]:
+        """Service and backend of all that are to be checked."""
+        entries = (entry for queue in self._queues.values() for entry in queue.entries.values())
+        return [(entry.queue.service.id, entry.backend.id) for entry in entries if entry.due_check is not None]
+
+    def checked(self, service_id: str, backend_id: str, failure: str | None, now: float) -> Effects:
+        """A check passed, or failed for a reason in words. News of a backend that is not checked changes nothing.
+
+        One that was starting keeps the place that its registration gave it.
+        """
+        entry = self._entry(service_id, backend_id)
+        if entry is None or entry.due_check is None:
+            return ()
+        how, state = entry.due_check[0], entry.state
+        if failure is None:
+            if not entry.standing.passed(how, state):
+                return ()
+            back = self._rejoin(entry) if state is State.DOWN else []
+            return self._settle(entry, [self._step(entry, Event.CHECK_PASSED, now, "it passes its checks"), *back])
+        entry.last_failure = failure
+        if not entry.standing.failed(how, state, now - entry.since):
+            return ()
+        return self._settle(entry, [self._step(entry, Event.CHECK_FAILED, now, failure), *self._to_the_end(entry)])
 
     def idle(self, service_id: str, backend_id: str) -> Effects:
         """The backend has no sessions. One that drains is gone by that, unless it still renews its lease."""
@@ -244,6 +294,7 @@ class Registry:
         for entry in entries:
             effects += self._fall_due(entry, now)
             self._rearm(entry)
+            effects += self._watch(entry)
         for queue in dict.fromkeys(entry.queue for entry in entries):
             effects += queue.settle()
         return tuple(effects)
@@ -257,6 +308,10 @@ class Registry:
     def primary(self, service_id: str) -> str | None:
         """The backend that gets the datagrams."""
         return self._queue(service_id).primary
+
+    def all_down(self, service_id: str) -> bool:
+        """Whether the traffic goes to backends that are down, because none is up."""
+        return self._queue(service_id).all_down
 
     def draining(self) -> list[tuple[str, str]]:
         """Service and backend of all that drain, the first to begin first."""
@@ -294,10 +349,18 @@ class Registry:
                 f"service {queue.service.name} has no backend {shown(backend_id)}", code="backend_not_found"
             ) from None
 
-    def _begin(self, queue: Queue, backend: Backend, position: int, address: Address | None, now: float) -> Entry:
+    def _begin(
+        self,
+        queue: Queue,
+        backend: Backend,
+        position: int,
+        address: Address | None,
+        now: float,
+        standing: Standing | None = None,
+    ) -> Entry:
         self._position = max(self._position, position)
-        entry = Entry(queue, backend, position, address, now)
-        if address is not None:
+        entry = Entry(queue, backend, position, address, now, standing or Standing())
+        if address is not None and queue.policy.health is None:
             entry.enter(after(entry.state, Event.RESOLVED), now)
         queue.place(entry)
         return entry
@@ -352,6 +415,25 @@ class Registry:
         entry.queue.place(entry)
         return [Moved(entry.queue.service.id, entry.backend.id, entry.position)]
 
+    def _judge_anew(self, entry: Entry, now: float) -> list[Effect]:
+        """Another check is in force, or none."""
+        effects: list[Effect] = []
+        entry.standing.begin_anew()
+        if entry.queue.policy.health is not None:
+            entry.retry_at = None
+        elif entry.state is State.DOWN:
+            effects = [self._step(entry, Event.RETRY_DUE, now, NOT_CHECKED), *self._rejoin(entry)]
+        elif entry.state is State.STARTING and entry.address is not None:
+            effects = [self._step(entry, Event.RESOLVED, now, NOT_CHECKED)]
+        self._rearm(entry)
+        return [*effects, *self._watch(entry)]
+
+    def _watch(self, entry: Entry, anew: bool = False) -> list[Effect]:
+        """Say so if the backend is to be checked in another way than whoever does it was told last."""
+        before, entry.check = entry.check, entry.due_check
+        same = entry.check == before and not anew
+        return [] if same else [CheckChanged(entry.queue.service.id, entry.backend.id)]
+
     def _end(self, entry: Entry, event: Event, why: str) -> list[Effect]:
         return [self._step(entry, event, entry.since, why), self._forget(entry)]
 
@@ -367,7 +449,7 @@ class Registry:
     def _settle(self, entry: Entry, effects: list[Effect] | None = None) -> Effects:
         """Arm the deadline anew and close the list of effects with what follows for routes and primary."""
         self._rearm(entry)
-        return (*(effects or ()), *entry.queue.settle())
+        return (*(effects or ()), *self._watch(entry), *entry.queue.settle())
 
 
 def origin_of(made: Service | ServiceWish) -> tuple[str, str] | None:

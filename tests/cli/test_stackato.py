@@ -107,7 +107,7 @@ def body(**more: Any) -> dict[str, Any]:
         "plan": None, "listen": "::1", "status": "ready", "created": 0.0, "bindings": [],
         "backends": [backend, {"id": "b-2", "state": "down"}],
         "sessions": {"active": 1, "opened": 2}, "bytes": {"in": 0, "out": 2048}, "closed": {"killed": 2, "drained": 0},
-        "dropped": {}, "policy": Policy().as_json(),
+        "dropped": {}, "policy": Policy().as_json(), "warnings": [],
     } | more  # fmt: skip
 
 
@@ -119,6 +119,12 @@ def test_what_there_are_many_of_stands_one_below_the_other(capsys: pytest.Captur
     assert ["listens on", "[::1]:1"] in rows
     assert ["traffic", "0 B in, 2.0 KiB out"] in rows
     assert ["ended", "2 killed"] in rows
+
+
+def test_a_warning_stands_below_the_status(capsys: pytest.CaptureFixture[str]) -> None:
+    print_service(body(warnings=["all backends are down"]), {"id": "n", "host": "10.0.0.5"})
+    rows = cells(capsys.readouterr().out)
+    assert rows[rows.index(["status", "ready"]) + 1] == ["warning", "all backends are down"]
 
 
 def test_why_a_service_is_degraded_stands_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:

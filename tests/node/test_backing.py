@@ -10,7 +10,6 @@ import pytest
 
 from harbor.errors import HarborError
 from harbor.model import Address
-from harbor.policy import queue
 from support.running_node import MakeBackend, MakeDatagramBackend, RunningNode
 from support.sockets import connected, datagrams, ends, free_port
 from support.waiting import eventually
@@ -142,13 +141,9 @@ def test_C06_when_the_primary_dies_silently_its_lease_moves_live_flows_on_their_
 
 
 def test_the_next_udp_backend_is_promoted_when_nobody_listens_at_the_first_and_who_returns_joins_the_end(
-    node: RunningNode,
-    datagram_backend: MakeDatagramBackend,
-    client: socket.socket,
-    monkeypatch: pytest.MonkeyPatch,
+    node: RunningNode, datagram_backend: MakeDatagramBackend, client: socket.socket
 ) -> None:
-    monkeypatch.setattr(queue, "RETRY_AFTER", 0.3)
-    node.create("udp-dns")
+    node.create("udp-dns", fail_timeout=0.3)
     first, second = datagram_backend("first"), datagram_backend("second")
     node.put("udp-dns", "a", first.address)
     node.put("udp-dns", "b", second.address)

@@ -10,7 +10,6 @@ import pytest
 
 from harbor.config import parse
 from harbor.errors import StateUnusable
-from harbor.policy import queue
 from support.datagram_backend import DatagramBackend
 from support.port_block import open_ports
 from support.running_node import MakeBackend, MakeDatagramBackend, RunningNode, Start, config_text
@@ -63,9 +62,9 @@ def test_the_queue_keeps_its_order_and_the_udp_primary_its_place(
     assert node.ask("udp-dns") == b"c:ping"
 
 
-def lose_the_primary(node: RunningNode, datagram_backend: MakeDatagramBackend) -> DatagramBackend:
+def lose_the_primary(node: RunningNode, datagram_backend: MakeDatagramBackend, **policy: float) -> DatagramBackend:
     """``udp-dns`` with the backends first and second, of which the first does not answer and is down."""
-    node.create("udp-dns")
+    node.create("udp-dns", **policy)
     first = datagram_backend("first")
     node.put("udp-dns", "first", first.address)
     node.put("udp-dns", "second", datagram_backend("second").address)
@@ -81,11 +80,10 @@ def lose_the_primary(node: RunningNode, datagram_backend: MakeDatagramBackend) -
 
 
 def test_the_queue_keeps_the_order_that_a_promotion_gave_it(
-    start: Start, end: Ending, datagram_backend: MakeDatagramBackend, monkeypatch: pytest.MonkeyPatch
+    start: Start, end: Ending, datagram_backend: MakeDatagramBackend
 ) -> None:
-    monkeypatch.setattr(queue, "RETRY_AFTER", 0.3)
     node = start()
-    first = lose_the_primary(node, datagram_backend)
+    first = lose_the_primary(node, datagram_backend, fail_timeout=0.3)
     datagram_backend("first", port=first.address.port)
     node.await_backends("udp-dns", {"second": "up", "first": "up"})
     eventually(lambda: stored(node) == ["second", "first"], what="the new order is on disk")

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from harbor.model import State
-from harbor.policy.lifecycle import RETRY_AFTER, TRANSITIONS, Event, after
+from harbor.policy.lifecycle import TRANSITIONS, Event, after
 
 
 def test_every_state_has_its_row() -> None:
@@ -33,7 +33,7 @@ def test_nothing_leads_out_of_draining_but_the_end() -> None:
     assert set(TRANSITIONS[State.DRAINING].values()) == {State.GONE}
 
 
-def test_only_a_retry_brings_a_failed_backend_back() -> None:
-    assert after(State.UP, Event.FAILED) is State.DOWN
-    assert [event for event, state in TRANSITIONS[State.DOWN].items() if state is State.UP] == [Event.RETRY_DUE]
-    assert RETRY_AFTER == 10.0
+def test_only_time_or_a_check_brings_a_failed_backend_back() -> None:
+    assert after(State.UP, Event.FAILED) is after(State.UP, Event.CHECK_FAILED) is State.DOWN
+    back = {event for event, state in TRANSITIONS[State.DOWN].items() if state is State.UP}
+    assert back == {Event.RETRY_DUE, Event.CHECK_PASSED}

@@ -9,8 +9,11 @@ import pytest
 
 from harbor.errors import NotFound, Refused
 from harbor.model import Address, Backend, Exposure, Policy, Protocol, Removal, Service, State
+from harbor.model.health import CheckType, HealthCheck
 from harbor.model.policy import Failback
 from harbor.policy.effects import (
+    AllDown,
+    CheckChanged,
     Effect,
     Expired,
     Gone,
@@ -22,7 +25,6 @@ from harbor.policy.effects import (
     Row,
     StateChanged,
 )
-from harbor.policy.lifecycle import RETRY_AFTER
 from harbor.policy.registry import Registry
 
 DRAIN = Policy(drain_timeout=30, removal=Removal.DRAIN)
@@ -102,12 +104,12 @@ def test_an_id_or_name_in_use_is_refused(taken: Service) -> None:
 
 def test_a_replaced_service_keeps_its_backends_and_frees_its_name() -> None:
     made = registry("b1")
-    made.replace(service(name="shop"), CUT)
+    made.replace(service(name="shop"), CUT, 0.0)
     assert (made.find("shop").id, queue(made), made.policy("s")) == ("s", ["b1"], CUT)
     made.add(service("t", "web"), DRAIN)
     with pytest.raises(Refused):
-        made.replace(service("t", "shop"), DRAIN)
-    made.replace(service("t", "web"), KEEP)
+        made.replace(service("t", "shop"), DRAIN, 0.0)
+    made.replace(service("t", "web"), KEEP, 0.0)
     assert made.policy("t") is KEEP
 
 
@@ -195,7 +197,7 @@ def test_H01_deregistering_again_changes_nothing() -> None:
     made = registry("b1")
     made.deregister("s", "b1", 0.0)
     assert made.deregister("s", "b1", 1.0) == ()
-    made.replace(service(), CUT)
+    made.replace(service(), CUT, 0.0)
     assert without_words(made.deregister("s", "b1", 2.0)) == [
         changed("b1", State.DRAINING, State.GONE),
         Release("s", "b1", 0.0),
@@ -379,7 +381,7 @@ def test_a_failed_backend_rests_and_is_tried_again() -> None:
         Moved("s", "b1", 3),
         ROUTES,
     )
-    assert made.next_deadline() == 100.0 + RETRY_AFTER
+    assert made.next_deadline() == 100.0 + 10.0
     assert made.failed("s", "b1", "timed out", 105.0) == ()
     assert made.tick(109.9) == ()
     assert without_words(made.tick(110.0)) == [changed("b1", State.DOWN, State.UP), ROUTES]
@@ -402,7 +404,7 @@ def test_with_failback_return_the_first_in_the_queue_takes_the_datagrams_back() 
     made = registry("b1", "b2", policy=Policy(failback=Failback.RETURN), protocol=Protocol.UDP)
     assert made.failed("s", "b1", "refused", 0.0)[-1] == Promoted("s", "b1", "b2")
     assert list(states(made)) == ["b1", "b2"]
-    assert made.tick(RETRY_AFTER)[-1] == Promoted("s", "b2", "b1")
+    assert made.tick(10.0)[-1] == Promoted("s", "b2", "b1")
     assert up(made) == ["b1", "b2"]
 
 
@@ -517,3 +519,165 @@ def test_the_registry_shows_itself() -> None:
     made.failed("s", "b1", "refused", 0.0)
     made.drain("s", "b3", 0.0)
     assert repr(made) == "<Registry [2 services | 3 backends: 1 up, 1 down, 1 draining]>"
+
+
+# Health checks
+
+CHECK = HealthCheck(CheckType.TCP, rise=2, fall=2)
+CHECKED = Policy(drain_timeout=30, health=CHECK)
+AT = Address("10.0.0.1", 80)
+
+
+def watch(id: str) -> CheckChanged:
+    return CheckChanged("s", id)
+
+
+def passes(target: Registry, *ids: str, now: float = 1.0) -> None:
+    for id in ids:
+        target.checked("s", id, None, now)
+
+
+def test_B04_a_checked_backend_starts_and_is_up_once_it_has_passed_a_check() -> None:
+    made = registry(policy=CHECKED)
+    registered = put(made, backend("b1"))
+    assert without_words(registered.effects) == [changed("b1", None, State.STARTING), watch("b1")]
+    assert made.check_of("s", "b1") == (CHECK, AT)
+    assert made.checks() == [("s", "b1")]
+    assert (made.routes("s"), made.primary("s"), made.all_down("s")) == ((), None, False)
+    assert made.checked("s", "b1", None, 1.0) == (
+        StateChanged("s", "b1", State.STARTING, State.UP, "it passes its checks"),
+        ROUTES,
+    )
+    assert made.checked("s", "b1", None, 2.0) == ()
+
+
+def test_who_starts_keeps_its_place_however_late_it_passes() -> None:
+    made = registry("b1", "b2", policy=CHECKED, protocol=Protocol.UDP)
+    passes(made, "b2")
+    assert made.primary("s") == "b2"
+    assert Promoted("s", "b2", "b1") in made.checked("s", "b1", None, 2.0)
+
+
+def test_B04_who_fails_checks_goes_to_the_end_and_no_time_brings_it_back() -> None:
+    made = registry("b1", "b2", policy=CHECKED)
+    passes(made, "b1", "b2")
+    assert made.checked("s", "b1", "no answer", 2.0) == ()
+    assert made.checked("s", "b1", "status 500", 3.0) == (
+        StateChanged("s", "b1", State.UP, State.DOWN, "status 500"),
+        Moved("s", "b1", 3),
+        ROUTES,
+    )
+    assert made.next_deadline() is None
+    assert made.backends("s", 3.0, 3.0, {})[1].last_failure == "status 500"
+    assert made.checked("s", "b1", None, 4.0) == ()
+    assert without_words(made.checked("s", "b1", None, 5.0)) == [changed("b1", State.DOWN, State.UP), ROUTES]
+
+
+def test_a_failed_dial_takes_down_what_is_checked_and_a_registration_does_not_bring_it_back() -> None:
+    made = registry("b1", policy=CHECKED)
+    passes(made, "b1")
+    assert made.failed("s", "b1", "refused", 2.0)
+    assert put(made, backend("b1"), now=3.0).effects == ()
+    assert states(made) == {"b1": "down"}
+
+
+def test_B04_in_its_start_period_failures_do_not_count_and_later_they_open_it_to_traffic() -> None:
+    patient = dataclasses.replace(CHECK, start_period=30)
+    made = registry("b1", policy=Policy(health=patient))
+    for now in (1.0, 10.0, 29.0):
+        assert made.checked("s", "b1", "refused", now) == ()
+    assert made.checked("s", "b1", "refused", 30.0) == ()
+    assert without_words(made.checked("s", "b1", "refused", 31.0)) == [
+        changed("b1", State.STARTING, State.DOWN),
+        ROUTES,
+        AllDown("s"),
+    ]
+    assert made.routes("s")[0].up is False
+
+
+def test_that_all_are_down_is_said_once_until_one_is_up_again() -> None:
+    made = registry("b1", "b2", policy=CHECKED)
+    passes(made, "b1", "b2")
+    assert AllDown("s") not in made.failed("s", "b1", "refused", 2.0)
+    assert AllDown("s") in made.failed("s", "b2", "refused", 2.0)
+    made.deregister("s", "b1", 3.0)
+    assert made.all_down("s")
+    passes(made, "b2", "b2", now=4.0)
+    assert not made.all_down("s")
+    assert AllDown("s") in made.failed("s", "b2", "refused", 5.0)
+    made.deregister("s", "b2", 6.0)
+    assert not made.all_down("s")  # there is nobody left to be down
+
+
+def test_who_leaves_drains_or_has_no_address_is_not_checked() -> None:
+    made = registry("b1", "b2", policy=CHECKED)
+    put(made, backend("b3", host="app.test"), resolved=False)
+    assert made.check_of("s", "b3") is None
+    assert watch("b3") in made.resolved("s", "b3", AT, 1.0)
+    assert states(made)["b3"] == "starting"
+    assert watch("b1") in made.deregister("s", "b1", 2.0)
+    assert watch("b2") in made.drain("s", "b2", 2.0)
+    assert made.checks() == [("s", "b3")]
+    assert [made.checked("s", id, None, 3.0) for id in ("b1", "b2", "nobody")] == [()] * 3
+    assert made.checked("nowhere", "b1", None, 3.0) == ()
+
+
+def test_a_new_instance_under_an_old_id_is_checked_anew() -> None:
+    made = registry("b1", policy=CHECKED)
+    passes(made, "b1")
+    effects = put(made, backend("b1", instance="2"), now=2.0).effects
+    assert watch("b1") in effects
+    assert states(made) == {"b1": "starting"}
+    unresolved = put(made, backend("b1", host="app.test"), now=3.0, resolved=False).effects
+    assert watch("b1") in unresolved
+    assert made.check_of("s", "b1") is None
+
+
+def test_H09_another_address_of_the_same_name_is_checked_and_begins_its_rows_anew() -> None:
+    made = registry(policy=CHECKED)
+    put(made, backend("b1", host="app.test"), resolved=False)
+    made.resolved("s", "b1", AT, 1.0)
+    passes(made, "b1")
+    assert made.checked("s", "b1", "refused", 2.0) == ()
+    assert made.resolved("s", "b1", Address("10.0.0.9", 80), 3.0) == (watch("b1"), ROUTES)
+    assert made.checked("s", "b1", "refused", 4.0) == ()
+    assert made.checked("s", "b1", "refused", 5.0) != ()
+
+
+def test_checks_that_are_switched_on_or_changed_leave_states_alone() -> None:
+    made = registry("b1", "b2")
+    made.failed("s", "b1", "refused", 0.0)
+    assert made.replace(service(), CHECKED, 1.0) == (watch("b2"), watch("b1"))
+    assert states(made) == {"b2": "up", "b1": "down"}
+    assert made.next_deadline() is None
+    made.checked("s", "b2", "refused", 2.0)
+    other = Policy(health=dataclasses.replace(CHECK, interval=1.0))
+    assert made.replace(service(), other, 3.0) == (watch("b2"), watch("b1"))
+    assert made.checked("s", "b2", "refused", 4.0) == ()  # the row began anew
+    assert made.replace(service(), dataclasses.replace(other, max_sessions=7), 5.0) == ()
+
+
+def test_checks_that_are_switched_off_leave_all_up() -> None:
+    made = registry("b1", "b2", "b3", policy=CHECKED)
+    passes(made, "b1", "b2")
+    made.failed("s", "b1", "refused", 2.0)
+    made.drain("s", "b2", 2.0)
+    assert without_words(made.replace(service(), DRAIN, 3.0)) == [
+        changed("b3", State.STARTING, State.UP),
+        watch("b3"),
+        changed("b1", State.DOWN, State.UP),
+        watch("b1"),
+        ROUTES,
+    ]
+    assert states(made) == {"b2": "draining", "b3": "up", "b1": "up"}
+
+
+def test_what_is_put_back_is_up_until_its_first_check() -> None:
+    made = registry(policy=CHECKED)
+    for number, id in enumerate(("b1", "b2")):
+        made.restore("s", number, backend(id), AT, False, 1000.0)
+    assert states(made) == {"b1": "up", "b2": "up"}
+    assert made.checks() == [("s", "b1"), ("s", "b2")]
+    assert made.checked("s", "b1", "refused", 1001.0) != ()
+    passes(made, "b2", now=1001.0)
+    assert made.checked("s", "b2", "refused", 1002.0) == ()

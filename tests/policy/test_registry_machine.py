@@ -7,8 +7,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from harbor.model import Address, Backend, Exposure, Policy, Protocol, Removal, Service, State
-from harbor.policy.effects import Expired, Gone, Moved, Promoted, Release, RoutesChanged, Row, StateChanged
-from harbor.policy.lifecycle import RETRY_AFTER
+from harbor.model.health import CheckType, HealthCheck
+from harbor.policy.effects import (
+    AllDown,
+    CheckChanged,
+    Expired,
+    Gone,
+    Moved,
+    Promoted,
+    Release,
+    RoutesChanged,
+    Row,
+    StateChanged,
+)
+from harbor.policy.health import CALM, FLAP_WINDOW, MOST_PATIENCE
 from harbor.policy.registry import Effects, Registry
 
 IDS = ["a", "b", "c"]
@@ -16,6 +28,12 @@ ids = st.sampled_from(IDS)
 picks = st.integers(0, 5)  # which of the present backends, modulo their number
 SERVICE = Service("s", "web", Protocol.BOTH, 30_000, 4100, Exposure.PRIVATE)
 ROUTED = (State.UP, State.DOWN)
+CHECKS = [
+    None,
+    HealthCheck(CheckType.TCP, rise=2, fall=2),
+    HealthCheck(CheckType.HTTP, rise=1, fall=1, start_period=6),
+]
+FAIL_TIMEOUT = 9.0
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -25,13 +43,19 @@ class RegistryMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.disk: dict[str, Row] = {}
-        self.start(Policy(drain_timeout=20))
+        self.start(Policy(drain_timeout=20, fail_timeout=FAIL_TIMEOUT))
 
     def start(self, policy: Policy) -> None:
         self.policy = policy
         self.registry = Registry()
         self.registry.add(SERVICE, policy)
         self.states: dict[str, State] = {}
+        self.checks: dict[str, object] = {}  # what the prober was told
+        self.rows: dict[str, int] = dict.fromkeys(IDS, 0)  # checks in a row: passed are positive, failed negative
+        self.downs: dict[str, list[float]] = {id: [] for id in IDS}  # within FLAP_WINDOW of the last
+        self.unproven: set[str] = set()
+        self.places: dict[str, Address | None] = {}
+        self.all_down = False
         self.drains: dict[str, float] = {}
         self.routes = self.registry.routes("s")
         self.primary: str | None = None
@@ -48,6 +72,9 @@ class RegistryMachine(RuleBasedStateMachine):
                     assert self.states.get(id) == before
                     self.states[id] = after
                     self.drains.pop(id, None)
+                    if after is State.DOWN:
+                        self.downs[id] = [at for at in self.downs[id] if at > self.now - FLAP_WINDOW] + [self.now]
+                        self.rows[id] = 0
                     if after is State.DRAINING:
                         self.drains[id] = self.now + self.policy.drain_timeout
                 case Gone(_, id):
@@ -61,7 +88,13 @@ class RegistryMachine(RuleBasedStateMachine):
                     self.unsaved.append(id)
                 case Release(_, _, within):
                     assert within in (0.0, None, 20.0)
-                case RoutesChanged() | Promoted():
+                case CheckChanged(_, id):
+                    told = self.registry.check_of("s", id)
+                    assert told is not None or id in self.checks
+                    self.checks.pop(id, None)
+                    if told is not None:
+                        self.checks[id] = told
+                case RoutesChanged() | Promoted() | AllDown():
                     pass
         self.compare_routes(effects, reborn, first_up)
         if not self.committing:
@@ -83,6 +116,9 @@ class RegistryMachine(RuleBasedStateMachine):
         routes = self.registry.routes("s")
         assert (RoutesChanged("s") in effects) == (routes != self.routes)
         up = [route.backend_id for route in routes if route.up]
+        was_down, self.all_down = self.all_down, self.registry.all_down("s")
+        assert self.all_down == bool(routes and not up)
+        assert (AllDown("s") in effects) == (self.all_down and not was_down)
         primary = next(iter(up or [route.backend_id for route in routes]), None)
         assert self.registry.primary("s") == primary
         was_up = [route.backend_id for route in self.routes if route.up]
@@ -117,10 +153,21 @@ class RegistryMachine(RuleBasedStateMachine):
         done = self.registry.register("s", backend, None if row is None else row.position, address, self.now)
         assert done.created == (known is None)
         assert not (done.created and done.renewed)
-        assert bool(done.renewed and done.effects) == (done.renewed and before is State.DOWN and ttl is None)
+        back = before is State.DOWN and ttl is None and self.policy.health is None
+        assert bool(done.renewed and done.effects) == (done.renewed and back)
+        if not done.renewed:
+            self.begin_life(id, address)
         self.apply(done.effects, reborn=None if done.renewed else id)
         if not done.renewed:
             assert self.behind(id) == []
+
+    def begin_life(self, id: str, place: Address | None) -> None:
+        self.begin_row(id)
+        self.downs[id], self.places[id] = [], place
+
+    def begin_row(self, id: str) -> None:
+        self.rows[id] = 0
+        self.unproven.discard(id)
 
     def behind(self, id: str) -> list[str]:
         """The backends behind this one that are up."""
@@ -138,7 +185,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.registry.plan("s", backend) is None
         done = self.registry.register("s", backend, None, None, self.now)
         assert (done.created, done.renewed) == (False, True)
-        assert bool(done.effects) == (state is State.DOWN and backend.ttl is None)
+        assert bool(done.effects) == (state is State.DOWN and backend.ttl is None and self.policy.health is None)
         self.apply(done.effects)
 
     @precondition(lambda self: self.states)
@@ -161,6 +208,8 @@ class RegistryMachine(RuleBasedStateMachine):
     def fail(self, pick: int) -> None:
         id = self.present(pick)
         before = self.states[id]
+        if before in ROUTED:
+            self.rows[id] = min(self.rows[id], 0)
         self.apply(self.registry.failed("s", id, "connection refused", self.now))
         assert self.states[id] is (State.DOWN if before is State.UP else before)
 
@@ -168,10 +217,46 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(pick=picks, last=st.integers(1, 3))
     def resolve(self, pick: int, last: int) -> None:
         id = self.present(pick)
-        before = self.states[id]
-        effects = self.registry.resolved("s", id, Address(f"10.0.0.{last}", 80), self.now)
-        self.apply(effects, first_up=id if before is State.STARTING else None)
-        assert self.states[id] is (State.UP if before is State.STARTING else before)
+        before, place = self.states[id], Address(f"10.0.0.{last}", 80)
+        effects = self.registry.resolved("s", id, place, self.now)
+        if place != self.places[id]:
+            self.places[id] = place
+            self.begin_row(id)
+        at_once = before is State.STARTING and self.policy.health is None
+        self.apply(effects, first_up=id if at_once else None)
+        assert self.states[id] is (State.UP if at_once else before)
+
+    @precondition(lambda self: self.states)
+    @rule(pick=picks, passes=st.booleans(), times=st.integers(1, 4))
+    def check(self, pick: int, passes: bool, times: int) -> None:
+        id = self.present(pick)
+        for _ in range(times):
+            before = self.states[id]
+            wanted = self.verdict(id, before, passes)
+            effects = self.registry.checked("s", id, None if passes else "no answer", self.now)
+            self.apply(effects, first_up=id if before is State.STARTING else None)
+            assert self.states[id] is wanted
+            if wanted is before:
+                assert effects == ()
+
+    def verdict(self, id: str, state: State, passes: bool) -> State:
+        """What a check has to make of a backend, and the row that it is the last of."""
+        how, row = self.policy.health, self.rows[id]
+        if how is None or self.places[id] is None or state is State.DRAINING:
+            return state
+        if passes:
+            self.unproven.discard(id)
+            self.rows[id] = row = max(row, 0) + 1
+            needed = how.rise * min(MOST_PATIENCE, 2 ** max(0, len(self.downs[id]) - CALM))
+            up = state is State.STARTING or (state is State.DOWN and row >= needed)
+            return State.UP if up else state
+        since = next(view.since for view in self.registry.backends("s", self.now, self.now, {}) if view.id == id)
+        if state is State.STARTING and self.now - since < how.start_period:
+            self.rows[id] = min(row, 0)
+            return state
+        self.rows[id] = row = min(row, 0) - 1
+        down = state is not State.DOWN and (-row >= how.fall or id in self.unproven)
+        return State.DOWN if down else state
 
     @precondition(lambda self: self.registry.draining())
     @rule(data=st.data())
@@ -195,10 +280,21 @@ class RegistryMachine(RuleBasedStateMachine):
         if deadline is not None:
             self.time_passes(max(0, int(deadline - self.now)))
 
-    @rule(removal=st.sampled_from(Removal))
-    def change_policy(self, removal: Removal) -> None:
-        self.policy = Policy(drain_timeout=20, removal=removal)
-        self.registry.replace(SERVICE, self.policy)
+    @rule(removal=st.sampled_from(Removal), health=st.sampled_from(CHECKS))
+    def change_policy(self, removal: Removal, health: HealthCheck | None) -> None:
+        before, states = self.policy, dict(self.states)
+        self.policy = Policy(drain_timeout=20, fail_timeout=FAIL_TIMEOUT, removal=removal, health=health)
+        effects = self.registry.replace(SERVICE, self.policy, self.now)
+        if health != before.health:
+            for id in self.states:
+                self.begin_row(id)
+            if health is None:
+                known = {id for id in states if self.places[id] is not None and states[id] is not State.DRAINING}
+                states |= dict.fromkeys(known, State.UP)
+        order = [view.id for view in self.registry.backends("s", self.now, 0.0, {})]
+        began = next((id for id in order if self.states[id] is State.STARTING), None)
+        self.apply(effects, first_up=began)
+        assert self.states == states
 
     @rule()
     def restart(self) -> None:
@@ -206,6 +302,9 @@ class RegistryMachine(RuleBasedStateMachine):
         for row in self.disk.values():
             self.registry.restore("s", row.position, row.backend, Address("10.0.0.1", 80), row.draining, self.now)
             self.states[row.backend.id] = State.DRAINING if row.draining else State.UP
+            self.places[row.backend.id] = Address("10.0.0.1", 80)
+            self.unproven.add(row.backend.id)
+        self.checks = {id: self.registry.check_of(service, id) for service, id in self.registry.checks()}
         self.routes, self.primary = self.registry.routes("s"), self.registry.primary("s")
         self.had_primary = self.primary is not None
         assert [route.backend_id for route in self.routes] == [
@@ -227,8 +326,16 @@ class RegistryMachine(RuleBasedStateMachine):
             id for id, state in self.states.items() if state is State.DRAINING
         }
         leases = [self.now + view.expires_in for view in views if view.expires_in is not None]
-        retries = [view.since + RETRY_AFTER for view in views if view.state is State.DOWN]
+        retried = self.policy.health is None
+        retries = [view.since + FAIL_TIMEOUT for view in views if view.state is State.DOWN and retried]
         assert self.registry.next_deadline() == min([*leases, *retries, *self.drains.values()], default=None)
+
+    @invariant()
+    def who_checks_has_been_told(self) -> None:
+        stay = {id for id, state in self.states.items() if state is not State.DRAINING}
+        wanted = set() if self.policy.health is None else {id for id in stay if self.places[id] is not None}
+        assert self.checks == {id: (self.policy.health, self.places[id]) for id in wanted}
+        assert {id for _, id in self.registry.checks()} == wanted
 
     @invariant()
     def the_services_are_found(self) -> None:

@@ -23,8 +23,9 @@ HARBOR: Final = Path(sys.executable).with_name("harbor")
 class AppNode:
     """What a test asks of the node. Services and backends go by their names; backends are on this machine."""
 
-    def __init__(self, process: subprocess.Popen[bytes], socket_path: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], socket_path: Path, config: Path) -> None:
         self.process = process
+        self.config = config
         self._socket_path = socket_path
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -93,7 +94,7 @@ log: {{format: json}}
             try:
                 eventually(lambda: b"node.ready" in log.read_bytes() or process.poll() is not None, PATIENCE)
                 assert process.poll() is None, log.read_text()
-                yield AppNode(process, state / "harbor.sock")
+                yield AppNode(process, state / "harbor.sock", config)
             finally:
                 process.terminate()
                 code = process.wait(PATIENCE)

@@ -30,6 +30,10 @@ class DatagramBackend:
         """Take datagrams and say nothing any more, as a backend that hangs."""
         self._silent = True
 
+    def speak(self) -> None:
+        """Answer again."""
+        self._silent = False
+
     def close(self) -> None:
         with contextlib.suppress(OSError):  # it is not connected, says the kernel, and wakes the reader all the same
             self._sock.shutdown(socket.SHUT_RDWR)

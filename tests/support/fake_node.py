@@ -129,7 +129,7 @@ class FakeNode:
         old = self._registry.find(ref)
         overrides = {name: value for name, value in {**old.overrides, **changes}.items() if value is not None}
         new = dataclasses.replace(old, overrides=overrides)
-        self._registry.replace(new, self.config.defaults.policy().with_overrides(overrides))
+        self._registry.replace(new, self.config.defaults.policy().with_overrides(overrides), time.monotonic())
         self.events.add("service.updated", actor, f"{old.name} changed", old.name)
         return self.service(old.id)
 
