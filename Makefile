@@ -29,7 +29,7 @@ test: check suite  ## lint, types and every test
 suite: compiled  ## every test, and those of the data path once more on its machine code
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
 	@HARBOR_PURE=0 $(BIN)/python -c 'import harbor, sys; sys.exit(not harbor.is_compiled)' || exit 0; \
-		HARBOR_PURE=0 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 tests/dataplane tests/applications
+		HARBOR_PURE=0 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 tests/dataplane tests/policy/http tests/applications
 
 test-all:  ## the suite on every Python that is installed and new enough, each in its own environment
 	@failed=; for python in $$(./.ci/pythons); do \

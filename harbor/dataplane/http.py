@@ -33,18 +33,27 @@ BODY_TIMEOUT: Final = 60.0  # seconds in which something of a body must come
 class Requests(Stream):
     """What a client asks, on its way to the backend."""
 
-    __slots__ = ("_heads", "_moved", "_since", "http")
+    __slots__ = ("_heads", "_moved", "_owes_end", "_since", "http")
 
     def __init__(self, session: TcpSession, source: int, sink: int, sink_tells_room: bool, http: HttpRelay) -> None:
         super().__init__(session, source, sink, sink_tells_room)
         self.http = http
+        self._owes_end = False  # the client has ended, and the backend is to learn it once both are a plain relay
         self._heads = 0
         self._moved = 0
         self._since = session.started
 
     def pump(self) -> None:
-        """Pass on what there is, unless the client has sent far enough ahead."""
-        if not self.http.holds_client:
+        """Pass on what there is, unless the client has sent far enough ahead; what it sent ahead before the rest."""
+        http = self.http
+        if self.other is None or self.held is not None:
+            return
+        if http.may_continue and not self.deliver(memoryview(b"")):
+            return
+        if self._owes_end and http.is_raw:
+            self._owes_end = False
+            super().finish()
+        elif not http.holds_client:
             super().pump()
 
     def deliver(self, data: memoryview) -> bool:
@@ -61,30 +70,36 @@ class Requests(Stream):
             return False
         return went and not http.holds_client
 
-    def go_on(self) -> None:
-        """What the client sent ahead may go now."""
-        if self.held is None and self.other is not None and self.deliver(memoryview(b"")):
-            self.pump()
-
     def finish(self) -> None:
         """The client sends no more."""
         if self.other is None or self.ended:
+            return
+        if self.http.is_over:
+            self.ended = True  # what is still held for it goes out all the same
             return
         end = self.http.client_ended()
         if end is End.FORWARD:
             super().finish()
         elif end is End.LATER:
-            self.ended = True
+            self.ended = self._owes_end = True
         elif end is End.CLOSE:
             self.ended = True
             self.session.conclude()
         else:
-            self.broke()
+            self.session.refuse(400, "It ended before it was whole", Reason.CLIENT_RESET)
+
+    def is_all_out(self) -> bool:
+        """Whether the backend has the whole of what it was asked."""
+        return self.held is None and not self.http.waits_for_client
+
+    def is_waiting(self) -> bool:
+        """Also while the client has sent far enough ahead."""
+        return super().is_waiting() or self.http.holds_client
 
     def is_overdue(self, now: float) -> bool:
         """Whether the client is too slow: with a head altogether, with a body since something of it came."""
         http = self.http
-        if not http.waits_for_client:
+        if http.is_over or not http.waits_for_client or self.held is not None:  # then the backend is
             self._since, self._heads = now, http.requests
             return False
         in_body = http.requests != self._heads
@@ -94,21 +109,50 @@ class Requests(Stream):
 
 
 class Answers(Stream):
-    """What the backend answers, on its way to the client."""
+    """What the backend answers, on its way to the client. ``reason``: why nothing follows what is still held."""
 
-    __slots__ = ("http",)
+    __slots__ = ("http", "reason")
 
     def __init__(self, session: TcpSession, source: int, sink: int, sink_tells_room: bool, http: HttpRelay) -> None:
         super().__init__(session, source, sink, sink_tells_room)
         self.http = http
+        self.reason: Reason | None = None
 
     def pump(self) -> None:
         """Pass on what there is; at the end of the last answer, once it is out, end the session."""
-        if self.http.is_over and self.other is not None:
-            if self.held is None:
-                self.session.conclude()
-            return
-        super().pump()
+        if not self.http.is_over:
+            super().pump()
+        elif self.other is not None:
+            self.session.conclude()
+
+    def last_for(self, reason: Reason) -> Reason:
+        """Nothing more is to come, for this reason or the one that was given before."""
+        if self.reason is None:
+            self.reason = reason
+        return self.reason
+
+    def add(self, page: bytes) -> None:
+        """Send the client something of our own, after what it is still to get of the backend's."""
+        rest = memoryview(page)
+        if self.held is not None:
+            rest = memoryview(b"".join((self.held, page)))
+            self.let_go()
+        else:
+            try:
+                rest = rest[self.transmit(rest) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                return  # it has gone, and has lost nothing of the backend's
+        if rest:
+            self.hold(rest)
+
+    def pass_end_on(self, other: Stream) -> None:
+        """Tell the client that no more will come, where it may still send; else this is the end of the session."""
+        if self.reason is None:
+            super().pass_end_on(other)
+        else:
+            self.session.conclude()
 
     def deliver(self, data: memoryview) -> bool:
         """Pass on what the client may have; False if reading has to stop."""
@@ -122,16 +166,18 @@ class Answers(Stream):
         if self.other is None:
             return False
         if http.is_over:
-            if went:
-                self.session.conclude()
+            self.session.conclude()
             return False
-        if http.may_continue and isinstance(self.other, Requests):
-            self.other.go_on()
+        if http.may_continue:
+            self.other.pump()
         return went and self.other is not None
 
     def finish(self) -> None:
         """The backend sends no more."""
         if self.other is None or self.ended:
+            return
+        if self.fault is not None and not self.is_whole():
+            self.broke()
             return
         end = self.http.backend_ended()
         if end is End.FORWARD:
@@ -141,15 +187,18 @@ class Answers(Stream):
         elif end is End.UNANSWERED:
             self.session.refuse(502, "The application closed the connection without an answer", Reason.BACKEND_CLOSED)
         else:
-            self.broke()
+            super().broke()
 
     def broke(self) -> None:
         """The backend was reset, or was found dead."""
-        if self.other is None:
-            return
+        if self.other is None or self.reason is not None:
+            return  # nothing more was to come of it
         if self.http.is_idle and self.source_tls is not None and self.source_tls.is_truncated:
             self.session.conclude()  # nothing was under way, so that nothing can be lacking
         elif self.http.may_answer:
             self.session.refuse(502, "The application broke off the connection without an answer", Reason.BACKEND_RESET)
+        elif self.http.is_answered:
+            self.http.is_over = True
+            self.session.conclude(Reason.BACKEND_RESET)
         else:
             super().broke()

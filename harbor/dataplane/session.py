@@ -17,7 +17,7 @@ from harbor.dataplane.http import PAGES, Answers, Requests
 from harbor.dataplane.linger import discard_until_end, reset_when_delivered
 from harbor.dataplane.newcomers import Newcomer
 from harbor.dataplane.sockets import RESET_ON_CLOSE, plain_address
-from harbor.dataplane.stream import Stream
+from harbor.dataplane.stream import NOTHING, Stream
 from harbor.dataplane.tls import TlsEnd
 from harbor.model import Policy, Protocol, Reason, SessionView
 from harbor.policy.age import age_limit
@@ -149,7 +149,8 @@ class TcpSession:
         backend = self.backend
         assert backend is not None
         if stream is self.inbound:
-            if self.tls is not None and self.tls.is_truncated:
+            # After a failed send OpenSSL knows nothing of the reset, and takes it for an end.
+            if self.tls is not None and self.tls.is_truncated and stream.fault is None:
                 # All that came is passed on, and then a reset: an orderly end would tell the backend that it was all.
                 self.end(Reason.TLS_TRUNCATED, keep_backend=True)
                 reset_when_delivered(self.reactor, self.listener.plane.descriptors, backend)
@@ -162,7 +163,7 @@ class TcpSession:
             self.end(Reason.BACKEND_CLOSED, keep_client=True)
             discard_until_end(self.reactor, self.listener.plane.descriptors, self.client_socket())
         else:
-            is_truncated = self.backend_tls is not None and self.backend_tls.is_truncated
+            is_truncated = self.backend_tls is not None and self.backend_tls.is_truncated and stream.fault is None
             self.end(Reason.BACKEND_TRUNCATED if is_truncated else Reason.BACKEND_RESET, keep_client=True)
             reset_when_delivered(self.reactor, self.listener.plane.descriptors, self.client_socket())
 
@@ -175,17 +176,20 @@ class TcpSession:
             self.end(reason)
 
     def refuse(self, status: int, words: str, reason: Reason) -> None:
-        """Answer an HTTP client where it would understand that, and end the session."""
+        """Answer an HTTP client where it would understand that, and end the session; reset it in mid-answer."""
         assert self.http is not None
+        if self.http.is_answering:
+            self.abort(reason)
+            return
         page = self.http.page(status, words)
-        if page and self.outbound is not None and self.outbound.held is None:
-            self.say(page)
+        if page and isinstance(self.outbound, Answers):
+            self.outbound.add(page)
         if self.backend is not None:
-            self.backend.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)  # what it was asked is not whole
+            self.backend.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)  # what it was asked is not whole, or wrong
         self.conclude(reason)
 
     def say(self, page: bytes) -> None:
-        """Send the client something of our own. If it does not take that, it has lost nothing of the backend's."""
+        """Send a page to a client that nothing was sent to before."""
         try:
             if self.tls is not None:
                 self.tls.send(memoryview(page))
@@ -195,21 +199,35 @@ class TcpSession:
             pass
 
     def conclude(self, reason: Reason | None = None) -> None:
-        """All is said: end in order, and leave the client time to read it."""
+        """All is said: end in order once the client has taken it, and leave it time to read that."""
         if reason is None:
             has_left = self.inbound is not None and self.inbound.ended
             reason = Reason.CLIENT_CLOSED if has_left else Reason.BACKEND_CLOSED
-            if self.backend_tls is not None:
-                self.backend_tls.close()
-        if self.tls is not None:
-            self.tls.close()
+        if isinstance(self.outbound, Answers):
+            reason = self.outbound.last_for(reason)
+            if self.outbound.held is not None:
+                return  # it comes back when that is out
         client = self.client_socket()
         try:
+            if self.tls is not None:
+                self.tls.end()
             client.shutdown(SHUT_WR)
+        except BlockingIOError:
+            if self.outbound is not None:
+                self.outbound.hold(NOTHING)
+                return
         except OSError:
             pass  # it has gone
+        if isinstance(self.inbound, Requests):
+            self._let_go_of_backend(self.inbound.is_all_out())
         self.end(reason, keep_client=True)
         discard_until_end(self.reactor, self.listener.plane.descriptors, client)
+
+    def _let_go_of_backend(self, in_order: bool) -> None:
+        if self.backend is not None and not in_order:
+            self.backend.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
+        elif self.backend_tls is not None:
+            self.backend_tls.close()
 
     def abort(self, reason: Reason) -> None:
         """End it from our side; both peers see a reset, for what they got may not be whole."""

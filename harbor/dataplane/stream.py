@@ -36,6 +36,7 @@ BURST: Final = 8  # reads in one go before the others get their turn
 # While all streams together hold less than this, a stream with much to read may read (and so hold) a WHOLE
 # instead of a PIECE: a thousand stalled readers then cost a PIECE each, and this once.
 HELD_BUDGET: Final = 16 << 20
+NOTHING: Final = memoryview(b"")  # is held where only room is waited for
 
 # On descriptors, not on socket objects: a client's costs a system call, 80 bytes and four bound methods. Python
 # ignores SIGPIPE, so write() on a dead connection raises as send() does.
@@ -123,7 +124,7 @@ class Stream(Watcher):
             other.flush()
         if events & (PEER_ENDED | HUNG_UP | FAILED | URGENT):
             self.ending = True
-            if events & FAILED and (self.held is not None or self.ended):
+            if events & FAILED and self.is_waiting():
                 if self.fault is None:
                     self.fault = self.session.error_of(self)
                 if self.ended or not self.is_whole():
@@ -207,7 +208,7 @@ class Stream(Watcher):
         if self.owes_end():
             self.let_go()
             if self.other is not None:
-                self._pass_end_on(self.other)
+                self.pass_end_on(self.other)
             return
         try:
             sent = self.transmit(self.held)
@@ -245,17 +246,18 @@ class Stream(Watcher):
         if other.ended and self.sink_tls is None and not other.owes_end():
             self.session.both_ended(first=other)
             return
-        self._pass_end_on(other)
+        self.pass_end_on(other)
 
     def owes_end(self) -> bool:
         """Whether the sink has still to be told that this direction has ended."""
         return self.held is not None and not len(self.held)
 
-    def _pass_end_on(self, other: Stream) -> None:
+    def pass_end_on(self, other: Stream) -> None:
+        """Tell the sink that no more will come."""
         try:
             self.session.end_sink(self)
         except BlockingIOError:
-            self.hold(memoryview(b""))  # what says so in TLS waits for room
+            self.hold(NOTHING)  # what says so in TLS waits for room
             return
         except OSError as error:
             if not other.ended:  # else the peer has said its last word, and need not wait for ours
@@ -275,10 +277,14 @@ class Stream(Watcher):
         if other.fault is None:
             other.fault = error
         other.ending = True
-        if other.ended or (other.held is not None and not other.is_whole()):
+        if other.ended or (other.is_waiting() and not other.is_whole()):
             other.broke()
         else:
             other.pump()
+
+    def is_waiting(self) -> bool:
+        """Whether the source is not read now, so that reading does not tell of its death."""
+        return self.held is not None or self.ended
 
     def is_whole(self) -> bool:
         """Whether the dead source is a backend that had ended before it was reset: its answer lacks nothing.

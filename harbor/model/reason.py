@@ -12,7 +12,7 @@ class Reason(StrEnum):
 
     CLIENT_CLOSED = "client_closed"  # both sides ended in order, the client first
     BACKEND_CLOSED = "backend_closed"  # both sides ended in order, the backend first
-    CLIENT_RESET = "client_reset"  # the client sent a reset, or left while the backend was dialled
+    CLIENT_RESET = "client_reset"  # the client sent a reset, or left during the dial or within a request
     BACKEND_RESET = "backend_reset"  # the backend sent a reset or went away
     CONNECT_REFUSED = "connect_refused"  # every backend tried refused the connection
     CONNECT_TIMEOUT = "connect_timeout"  # connect_timeout ran out before a backend answered

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
 
+from harbor.dataplane.sockets import RESET_ON_CLOSE
 from harbor.model import Address, Reason
-from support.backends import Serve
+from harbor.policy.http import HttpRelay
+from support.backends import Serve, echo
 from support.certificates import Issued, issue, terms
 from support.needs import plain_source
 from support.plane import RunningPlane
-from support.sockets import address_of, ends, receive_all, receive_exactly, reset
+from support.sockets import address_of, connected, ends, receive_all, receive_exactly, reset
+from support.tls_client import TlsClient
 from support.waiting import eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: app.test\r\n\r\n"
@@ -40,6 +44,9 @@ def read_head(conn: socket.socket) -> bytes:
 
 def answer(body: bytes, more: str = "") -> bytes:
     return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+
+
+PORTION = answer(bytes(range(250)) * 64)
 
 
 def a_port(plane: RunningPlane, serve: Serve) -> int:
@@ -218,6 +225,152 @@ def test_an_answer_that_is_cut_short_stays_cut_short(plane: RunningPlane) -> Non
     plane.await_end(port, Reason.BACKEND_RESET)
 
 
+def test_A04_an_answer_without_a_length_is_not_whole_because_a_reset_was_found_while_sending(
+    plane: RunningPlane,
+) -> None:
+    port, near, far = a_session(plane)
+    near.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n")
+    read_head(far)
+    begun = b"HTTP/1.1 200 OK\r\n\r\nhalf"
+    far.sendall(begun)
+    assert receive_exactly(near, len(begun)) == begun
+
+    def both() -> None:
+        near.sendall(b"more of the body")  # comes first, so the relay sends before it reads
+        reset(far)
+
+    plane.call(both)
+    with pytest.raises(ConnectionResetError):
+        receive_all(near)
+    plane.await_end(port, Reason.BACKEND_RESET)
+
+
+def test_A16_a_whole_answer_stays_whole_though_the_backend_is_reset_before_a_slow_reader_has_it(
+    plane: RunningPlane,
+) -> None:
+    kept: list[socket.socket] = []
+    port = a_port(plane, lambda conn: (kept.append(conn), keep_answering(conn)))
+    near = plane.client(port, receive_buffer=4096)
+    plane.await_open(port)
+    answers = ask_too_much(plane, near)
+    kept[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    kept[0].shutdown(socket.SHUT_RD)  # its thread closes it
+    eventually(lambda: not plane.sessions() or the_relay(plane).is_over)
+    assert receive_all(near) == answers
+    near.close()
+    plane.await_end(port, Reason.BACKEND_RESET)
+
+
+def test_A03_a_client_that_has_sent_ahead_and_is_reset_is_noticed_at_once(plane: RunningPlane) -> None:
+    port, near, far = a_session(plane)
+    near.sendall(GET + GET)
+    read_head(far)
+    reset(near)
+    assert ends(far) == "reset"
+    plane.await_end(port, Reason.CLIENT_RESET)
+
+
+@pytest.mark.parametrize("begun", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nabc"])
+def test_F10_a_request_that_ends_too_early_is_400_and_the_backend_is_reset(plane: RunningPlane, begun: bytes) -> None:
+    port, near, far = a_session(plane)
+    near.sendall(begun)
+    near.shutdown(socket.SHUT_WR)
+    assert b"ended before it was whole" in said_to(near, 400)
+    assert ends(far) == "reset"
+    plane.await_end(port, Reason.CLIENT_RESET)
+
+
+def test_F10_a_request_that_ends_too_early_while_it_is_answered_ends_with_a_reset(plane: RunningPlane) -> None:
+    port, near, far = a_session(plane)
+    near.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n")
+    read_head(far)
+    begun = b"HTTP/1.1 200 OK\r\n\r\nhalf"
+    far.sendall(begun)
+    assert receive_exactly(near, len(begun)) == begun
+    near.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionResetError):
+        receive_all(near)
+    assert ends(far) == "reset"
+    plane.await_end(port, Reason.CLIENT_RESET)
+
+
+def test_F10_a_request_that_ends_too_early_does_not_cost_the_answer_before_it(plane: RunningPlane) -> None:
+    port = a_port(plane, keep_answering)
+    near = plane.client(port, receive_buffer=4096)
+    plane.await_open(port)
+    answers = ask_too_much(plane, near)
+    near.sendall(b"GET / HT")
+    near.shutdown(socket.SHUT_WR)
+    eventually(lambda: the_relay(plane).is_over)
+    text = receive_all(near)
+    assert text.startswith(answers)
+    assert text[len(answers) :].startswith(b"HTTP/1.1 400 ")
+    plane.await_end(port, Reason.CLIENT_RESET)
+
+
+@plain_source
+def test_F10_a_backend_that_reads_slowly_is_not_the_clients_fault(
+    plane: RunningPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harbor.dataplane.http.BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr("harbor.dataplane.tcp.SWEEP", 0.02)
+    port, near, far = a_session(plane)
+    body = bytes(16 << 20)
+    sender = threading.Thread(
+        target=lambda: near.sendall(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    )
+    sender.start()
+    eventually(lambda: plane.plane.reactor.held > 0)
+    age = plane.sessions()[0].age
+    eventually(lambda: not plane.sessions() or plane.sessions()[0].age > age + 1)  # long past its time
+    read_head(far)
+    assert receive_exactly(far, len(body)) == body
+    sender.join()
+    far.sendall(PORTION)
+    assert receive_exactly(near, len(PORTION)) == PORTION
+    assert plane.closed(port) == {}
+
+
+def test_an_answer_that_turns_out_to_be_wrong_ends_with_a_reset(plane: RunningPlane) -> None:
+    port, near, far = a_session(plane)
+    near.sendall(GET)
+    read_head(far)
+    begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+    far.sendall(begun)
+    assert receive_exactly(near, len(begun)) == begun
+    far.sendall(b"not a size\r\n")
+    with pytest.raises(ConnectionResetError):
+        receive_all(near)
+    plane.await_end(port, Reason.BAD_RESPONSE)
+    assert ends(far) == "reset"
+
+
+def test_F10_a_body_that_turns_out_to_be_wrong_while_it_is_answered_ends_with_a_reset(plane: RunningPlane) -> None:
+    port, near, far = a_session(plane)
+    near.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+    read_head(far)
+    begun = b"HTTP/1.1 200 OK\r\n\r\n"  # until the end of the connection, so that an end in order would make it whole
+    far.sendall(begun)
+    assert receive_exactly(near, len(begun)) == begun
+    near.sendall(b"not a size\r\n")
+    with pytest.raises(ConnectionResetError):
+        receive_all(near)
+    plane.await_end(port, Reason.BAD_REQUEST)
+    assert ends(far) == "reset"
+
+
+def test_what_nobody_asked_for_does_not_cost_the_answer_before_it(plane: RunningPlane) -> None:
+    port, near, far = a_session(plane)
+    near.sendall(GET)
+    read_head(far)
+    far.sendall(answer(b"whole"))
+    assert receive_exactly(near, len(answer(b"whole"))) == answer(b"whole")
+    far.sendall(answer(b"more"))
+    assert receive_all(near) == b""
+    near.close()
+    plane.await_end(port, Reason.BAD_RESPONSE)
+
+
 def test_a_body_until_the_end_of_the_connection_arrives_whole(plane: RunningPlane) -> None:
     port = a_port(plane, answering(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000))
     near = plane.client(port)
@@ -265,6 +418,148 @@ def test_an_upgrade_becomes_a_plain_relay(plane: RunningPlane) -> None:
     plane.await_end(port, Reason.CLIENT_CLOSED)
 
 
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+CONNECT = b"CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n"
+CONNECTED = b"HTTP/1.1 200 Connected\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "agreed"), [(UPGRADE, SWITCHED), (CONNECT, CONNECTED)], ids=["Upgrade", "CONNECT"]
+)
+@pytest.mark.parametrize("ahead", [b"", b"sent ahead"], ids=["silent", "ahead"])
+def test_A01_a_client_that_ended_before_the_backend_agreed_has_ended_to_the_backend_too(
+    plane: RunningPlane, request_: bytes, agreed: bytes, ahead: bytes
+) -> None:
+    port, near, far = a_session(plane)
+    near.sendall(request_ + ahead)
+    near.shutdown(socket.SHUT_WR)
+    read_head(far)
+    if not ahead:  # else it is not read so far
+        eventually(lambda: plane.sessions()[0].state == "half_closed")
+    far.sendall(agreed)
+    assert receive_all(far) == ahead
+    far.sendall(b"and back")
+    assert receive_exactly(near, len(agreed) + 8) == agreed + b"and back"
+    far.close()
+    assert receive_all(near) == b""
+    plane.await_end(port, Reason.CLIENT_CLOSED)
+
+
+def tunnelling(conn: socket.socket) -> None:
+    """A backend that makes a tunnel to wherever CONNECT says, like a forward proxy."""
+    host, _, port = read_head(conn).split()[1].decode().partition(":")
+    with connected(Address(host, int(port))) as far:
+        conn.sendall(CONNECTED)
+        back = threading.Thread(target=pour, args=(far, conn))
+        back.start()
+        pour(conn, far)
+        back.join()
+
+
+def pour(source: socket.socket, sink: socket.socket) -> None:
+    while data := source.recv(1 << 16):
+        sink.sendall(data)
+    sink.shutdown(socket.SHUT_WR)
+
+
+def test_A01_a_tunnel_through_the_backend_carries_everything_and_both_ends(plane: RunningPlane) -> None:
+    target, body = plane.backend(echo).address, bytes(range(256)) * 4096
+    port = a_port(plane, tunnelling)
+    near = plane.client(port)
+    near.sendall(b"CONNECT %s:%d HTTP/1.1\r\nHost: h\r\n\r\n" % (target.host.encode(), target.port))
+    assert receive_exactly(near, len(CONNECTED)) == CONNECTED
+    sender = threading.Thread(target=lambda: (near.sendall(body), near.shutdown(socket.SHUT_WR)))
+    sender.start()
+    assert receive_all(near) == body
+    sender.join()
+    near.close()
+    plane.await_end(port, Reason.CLIENT_CLOSED)
+
+
+def test_what_was_sent_ahead_goes_on_once_a_slow_backend_has_read_what_is_before_it(plane: RunningPlane) -> None:
+    """The backend answers before it reads the bodies. The tail of one is held, and the next request behind it."""
+    backend = plane.listening()
+    backend.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    port = plane.open(http=True)
+    plane.backends(port, [address_of(backend)])
+    near, far = plane.session(port, backend)
+    rounds = 0
+    while not plane.plane.reactor.held:  # one after the other, so that each is read in one piece
+        near.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 16000\r\n\r\n" + bytes(16_000) + GET)
+        rounds += 1
+        for _ in range(2):
+            eventually(lambda: the_relay(plane).waits_for_backend)
+            far.sendall(PORTION)
+            assert receive_exactly(near, len(PORTION)) == PORTION
+            if plane.plane.reactor.held:
+                break
+    for _ in range(rounds):
+        assert read_head(far).startswith(b"POST ")
+        receive_exactly(far, 16_000)
+        assert read_head(far).startswith(b"GET ")
+
+
+def keep_answering(conn: socket.socket) -> None:
+    """A backend that answers whatever is asked with ``PORTION``, which comes in one piece, and keeps the connection."""
+    while conn.recv(1, socket.MSG_PEEK):
+        read_head(conn)
+        conn.sendall(PORTION)
+
+
+def ask_too_much(plane: RunningPlane, near: socket.socket) -> bytes:
+    """Ask without reading, until an answer is held; returns all that is still to come of them."""
+    answers = b""
+    while not plane.plane.reactor.held:
+        before = plane.call(lambda: the_relay(plane).requests)
+        near.sendall(GET)
+        eventually(lambda: the_relay(plane).requests > before and the_relay(plane).is_idle)  # noqa: B023
+        answers += PORTION
+    return answers
+
+
+def the_relay(plane: RunningPlane) -> HttpRelay:
+    """That of the only session."""
+    (port,) = plane.plane._ports.values()
+    (session,) = port.tcp.sessions.values()
+    return session.http
+
+
+def test_A01_a_slow_reader_that_has_no_more_to_ask_gets_all_of_its_answer(plane: RunningPlane) -> None:
+    port = a_port(plane, keep_answering)
+    near = plane.client(port, receive_buffer=4096)
+    plane.await_open(port)
+    answers = ask_too_much(plane, near)
+    near.shutdown(socket.SHUT_WR)
+    eventually(lambda: plane.sessions()[0].state == "half_closed")
+    assert receive_all(near) == answers
+    near.close()
+    plane.await_end(port, Reason.CLIENT_CLOSED)
+
+
+@pytest.mark.parametrize("way", ["stays", "is reset"])
+def test_F10_a_wrong_request_does_not_cost_the_answer_before_it(plane: RunningPlane, way: str) -> None:
+    kept: list[socket.socket] = []
+    port = a_port(plane, lambda conn: (kept.append(conn), keep_answering(conn)))
+    near = plane.client(port, receive_buffer=4096)
+    plane.await_open(port)
+    answers = ask_too_much(plane, near)
+    near.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    eventually(lambda: the_relay(plane).is_over)
+    if way == "is reset":
+        kept[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        kept[0].shutdown(socket.SHUT_RD)  # its thread closes it
+        eventually(lambda: kept[0].fileno() < 0)
+    near.sendall(b"anything more")
+    near.shutdown(socket.SHUT_WR)
+    text = receive_all(near)
+    assert text.startswith(answers)
+    assert text[len(answers) :].startswith(b"HTTP/1.1 400 ")
+    assert text.endswith(b"</html>\n")
+    near.close()
+    plane.await_end(port, Reason.BAD_REQUEST)
+
+
 def test_a_slow_reader_gets_the_last_byte_before_the_end(plane: RunningPlane) -> None:
     body = b"x" * (8 << 20)
     port = a_port(plane, answering(answer(body, "Connection: close\r\n")))
@@ -291,12 +586,10 @@ def an_https_port(plane: RunningPlane, cert: Issued, address: Address | None) ->
     return port
 
 
-def shake(plane: RunningPlane, port: int, cert: Issued) -> ssl.SSLSocket:
+def shake(plane: RunningPlane, port: int, cert: Issued, receive_buffer: int | None = None) -> TlsClient:
     context = ssl.create_default_context()
     context.load_verify_locations(cert.certificate)
-    client = context.wrap_socket(plane.client(port), server_hostname="app.test", suppress_ragged_eofs=False)
-    plane.keep(client)
-    return client
+    return TlsClient(plane.client(port, receive_buffer=receive_buffer), context, "app.test")
 
 
 def test_over_TLS_the_backend_learns_that_it_was_https(plane: RunningPlane, cert: Issued) -> None:
@@ -308,6 +601,19 @@ def test_over_TLS_the_backend_learns_that_it_was_https(plane: RunningPlane, cert
     assert b"\r\nx-forwarded-proto: https\r\n" in head
     far.sendall(answer(b"ok"))
     assert receive_exactly(near, len(answer(b"ok"))) == answer(b"ok")
+
+
+def test_A01_over_TLS_a_slow_reader_that_has_no_more_to_ask_gets_all_of_its_answer(
+    plane: RunningPlane, cert: Issued
+) -> None:
+    port = an_https_port(plane, cert, plane.backend(keep_answering).address)
+    near = shake(plane, port, cert, receive_buffer=4096)
+    plane.await_open(port)
+    answers = ask_too_much(plane, near)
+    near.end()
+    eventually(lambda: plane.sessions()[0].state == "half_closed")
+    assert receive_all(near) == answers  # and then close_notify, or this would raise
+    plane.await_end(port, Reason.CLIENT_CLOSED)
 
 
 def test_over_TLS_a_page_ends_in_order(plane: RunningPlane, cert: Issued) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from support.needs import plain_source
 from support.pairs import make, revocations
 from support.plane import RunningPlane
 from support.sockets import address_of, ends, receive_all, receive_exactly, reset
+from support.tls_client import TlsClient
 from support.waiting import eventually
 
 BULK: Final = bytes(range(256)) * 4096 * 4  # 4 MiB
@@ -148,6 +150,63 @@ def test_D10_both_ends_say_that_they_end(plane: RunningPlane, cert: Issued) -> N
     assert receive_all(client) == b"all there is"
     client.unwrap()  # raises if the other side did not say close_notify
     plane.await_end(port, Reason.BACKEND_CLOSED)
+
+
+def test_A02_a_client_may_go_on_sending_after_the_backends_end(plane: RunningPlane, cert: Issued) -> None:
+    """Much of what it sends lies in the node unread when the backend ends: close_notify must not be at its cost."""
+    backend = plane.listening()
+    port = plane.open(tls=terms(cert))
+    plane.backends(port, [address_of(backend)])
+    near = TlsClient(plane.client(port), trusting(cert), "harbor.test")
+    far = plane.keep(backend.accept()[0])
+    sender = threading.Thread(target=lambda: (near.sendall(BULK * 2), near.end()))
+    sender.start()
+    eventually(lambda: plane.plane.reactor.held > 0)
+    far.shutdown(socket.SHUT_WR)
+    eventually(lambda: plane.sessions()[0].state == "half_closed")
+    assert receive_all(far) == BULK * 2
+    sender.join()
+    assert near.recv(100) == b""  # close_notify, or this would raise
+    plane.await_end(port, Reason.BACKEND_CLOSED)
+
+
+@pytest.mark.parametrize("http", [False, True], ids=["bytes", "http"])
+def test_D10_close_notify_is_said_even_where_the_last_bytes_have_filled_the_socket(
+    plane: RunningPlane, cert: Issued, http: bool
+) -> None:
+    """How much that is depends on the kernel, so all of the neighbourhood is tried."""
+    backend = plane.listening()
+    port = plane.open(tls=terms(cert), http=http)
+    plane.backends(port, [address_of(backend)])
+    head = b"HTTP/1.1 200 OK\r\n\r\n" if http else b""
+    for size in range(1000, 4000, 150):
+        near = TlsClient(plane.client(port, receive_buffer=4096), trusting(cert), "harbor.test")
+        far = plane.keep(backend.accept()[0])
+        plane.await_open(port)
+        plane.call(lambda: _smallest_send_buffer(plane, port))
+        if http:
+            near.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            receive_exactly(far, 1)
+        said = head + BULK[:size]
+        for begin in range(0, len(said), 500):
+            far.sendall(said[begin : begin + 500])
+            eventually(lambda: plane.sessions()[0].bytes_out >= begin or plane.plane.reactor.held)  # noqa: B023
+        far.shutdown(socket.SHUT_WR)
+        eventually(lambda: _is_answered(plane))
+        assert receive_all(near) == said  # and then close_notify, or this would raise
+        near.raw.close()
+        eventually(lambda: not plane.sessions())
+
+
+def _smallest_send_buffer(plane: RunningPlane, port: int) -> None:
+    for session in plane.plane._ports[str(port)].tcp.sessions.values():
+        session.client_socket().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+
+
+def _is_answered(plane: RunningPlane) -> bool:
+    """Whether the backend's end was read, or waits behind what is held."""
+    views = plane.sessions()
+    return plane.plane.reactor.held > 0 or not views or views[0].state == "half_closed"
 
 
 def test_D10_a_client_that_hangs_up_without_saying_so_is_a_reset_to_the_backend(

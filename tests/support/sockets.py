@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
 import errno
+import fcntl
 import random
 import socket
 import struct
+import termios
 from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from harbor.errors import PortTaken
 from harbor.model import Address
@@ -67,7 +70,13 @@ def address_of(sock: socket.socket) -> Address:
     return Address(*sock.getsockname()[:2])
 
 
-def receive_exactly(sock: socket.socket, count: int) -> bytes:
+class Receiving(Protocol):
+    """What can be received from, like a socket."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+
+def receive_exactly(sock: Receiving, count: int) -> bytes:
     """So many bytes; less only if the peer ended before."""
     parts = bytearray()
     while len(parts) < count:
@@ -78,12 +87,19 @@ def receive_exactly(sock: socket.socket, count: int) -> bytes:
     return bytes(parts)
 
 
-def receive_all(sock: socket.socket) -> bytes:
+def receive_all(sock: Receiving) -> bytes:
     """Everything until the end of file; a reset raises."""
     parts = bytearray()
     while data := sock.recv(1 << 20):
         parts += data
     return bytes(parts)
+
+
+def unsent(sock: socket.socket) -> int:
+    """How many bytes the peer's kernel has not acknowledged yet."""
+    count = array.array("i", [0])
+    fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
+    return count[0]
 
 
 def reset(sock: socket.socket) -> None:

@@ -46,7 +46,7 @@ class End(Enum):
     """What an end of file means, and so what to do about it."""
 
     FORWARD = "forward"  # a plain relay: end the other side's input, too
-    LATER = "later"  # a response is due: go on until ``is_over``, and do not tell the backend
+    LATER = "later"  # a response is due: go on until ``is_over``, and do not tell the backend before ``is_raw``
     CLOSE = "close"  # nothing is lacking: close both in order
     UNANSWERED = "unanswered"  # a request has no answer: send ``page(502, ...)``, close both
     CUT = "cut"  # a message is not whole: reset the other side, so that it cannot take it for whole
@@ -58,12 +58,14 @@ class HttpRelay:
     The caller moves bytes: what the client sent through ``from_client`` to the backend, what the backend sent through
     ``from_backend`` to the client. After each of them it looks at
 
-    - ``may_continue``: call ``from_client(b"")``, for more of what the client sent may go to the backend now;
+    - ``may_continue``: call ``from_client(b"")``, for more of what the client sent may go to the backend now, and
+      after that its end, if that came before both became a plain relay;
     - ``is_over``: send what is left and close both in order;
     - ``holds_client``: read no more from the client for the moment;
     - ``is_raw``: both directions pass untouched from now on, with or without this object.
 
-    After an error it sends ``page(...)``, which is empty where an answer would be misunderstood, and closes both.
+    After an error it sends ``page(...)``, which is empty where an answer would be misunderstood, and closes both;
+    the client with a reset if ``is_answering``.
     """
 
     __slots__ = (
@@ -155,6 +157,16 @@ class HttpRelay:
         if self._answering == HEAD:
             return not self.response_started
         return self._answering == IDLE and self._asking == HEAD and (self._refused or len(self._held) > 0)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a response has begun and is not complete: the client must not take what it has for all of it."""
+        return self._answering in (LENGTH, CHUNKS, TO_END)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether something was asked, and the client lacks nothing of the response."""
+        return self._answering == IDLE and self.requests > 0
 
     def page(self, status: int, words: str) -> bytes:
         """The answer to the request under way, or nothing if it has one. Both connections are to be closed then."""
@@ -367,7 +379,7 @@ class HttpRelay:
         if self._asking != DONE or (status == 101 and not self._upgrading):
             raise Malformed("It switches to another protocol, and nobody asked for that")
         self._asking = self._answering = RAW
-        self.may_continue = len(self._held) > 0
+        self.may_continue = len(self._held) > 0 or self._client_ended
 
     def _pass_chunks(self, data: Data, position: int) -> int:
         chunked = self._chunked_answer

@@ -272,6 +272,16 @@ def test_F10_upgrade_and_connect_are_raw_once_the_backend_agrees(request_: bytes
     assert not between.is_over
 
 
+def test_an_end_that_came_before_the_backend_agreed_is_due_then() -> None:
+    between = asked(CONNECT)
+    assert between.client_ended() is End.LATER
+    assert between.from_backend(OK[:-2])
+    assert between.may_continue
+    assert between.from_client(b"") == b""
+    assert between.is_raw
+    assert not between.may_continue
+
+
 @pytest.mark.parametrize("request_", [WEBSOCKET, CONNECT])
 def test_F10_what_follows_a_refused_upgrade_is_a_request_again(request_: bytes) -> None:
     between = relay()
@@ -358,12 +368,17 @@ def test_a_page_answers_the_request_under_way_and_no_other() -> None:
     assert begun.page(408, "It took too long").startswith(b"HTTP/1.1 408 ")
     waiting = asked()
     assert waiting.waits_for_backend
+    assert not waiting.is_answering
     assert b"\r\n\r\n<!DOCTYPE" in waiting.page(504, "x")
     head = asked(HEAD)
     assert head.page(504, "x").endswith(b"\r\n\r\n")
     under_way = asked()
     under_way.from_backend(OK[:-1])
+    assert under_way.is_answering
     assert under_way.page(502, "x") == b""
+    complete = asked()
+    complete.from_backend(OK)
+    assert not complete.is_answering
     raw = asked(WEBSOCKET)
     raw.from_backend(SWITCHES)
     assert raw.page(502, "x") == b""
