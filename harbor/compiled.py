@@ -28,7 +28,6 @@ MODULES: Final = (
     "harbor.policy.http.forwarding",
     "harbor.policy.http.heads",
     "harbor.policy.http.pages",
-    "harbor.policy.http.refused",
     "harbor.policy.http.relay",
     "harbor.policy.http.start_line",
     "harbor.policy.replies",
