@@ -23,7 +23,8 @@ Protocol = Literal["tcp", "udp"]
 Front = Literal["plain", "tls", "https"]  # what clients speak: bytes pass as they are; from within TLS; as HTTP in TLS
 
 WHEELS: Final = ROOT.parent / ".venv-bench"  # the peers that come from PyPI; see setup.py
-HELLO: Final = b"GET / HTTP/1.1\r\nHost: bench.example\r\n\r\n"  # an echo sends it back, and HTTP answers it
+HELLO: Final = b"harbor-bench"  # not HTTP: Traefik answers that itself while it has no route yet
+ASKING: Final = b"GET / HTTP/1.1\r\nHost: bench.example\r\n\r\n"  # within TLS: an echo sends it back, HTTP answers it
 FIRST_PATIENCE: Final = 0.005  # seconds; some peers accept before they have a route, and then never answer that client
 
 
@@ -212,14 +213,14 @@ def _try(address: tuple[str, int], forward: Forward, patience: float) -> bool:
         with socket.create_connection(address, patience) as sock:
             if forward.front != "plain":
                 with _anybody().wrap_socket(sock) as secured:
-                    return _answers(secured)
-            return _answers(sock)
+                    return _answers(secured, ASKING)
+            return _answers(sock, HELLO)
     except OSError:
         return False
 
 
-def _answers(sock: socket.socket) -> bool:
-    sock.sendall(HELLO)
+def _answers(sock: socket.socket, hello: bytes) -> bool:
+    sock.sendall(hello)
     return bool(sock.recv(1))
 
 
