@@ -42,7 +42,7 @@ Named = TypeVar("Named", Peer, Row)
 @click.option("--rounds", type=click.IntRange(1, 99), help="Rounds of each row.  [default: 3]")
 @click.option("--seconds", type=click.FloatRange(0.2, 600), help="How long the load runs each time.  [default: 3]")
 @click.option("--long-seconds", type=click.FloatRange(0.2, 600), help="The same between three hosts.  [default: 60]")
-@click.option("--quick", is_flag=True, help="A few rows, one round of a second: under two minutes.")
+@click.option("--quick", is_flag=True, help="A few rows, one round of half a second: under two minutes.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Where JSON, plot and Markdown go.")
 @click.option(
     "--resume",
@@ -69,7 +69,7 @@ def main(
         _list(chosen_rows, run)
         return
     rounds = rounds or (1 if quick else 3)
-    seconds = seconds or (1.0 if quick else 3.0)
+    seconds = seconds or (0.5 if quick else 3.0)
     bench = Bench(machine.Cores.choose(), seconds, long_seconds or (seconds if quick else LONG))
     kept: dict[str, Any] = {}
     if resume is not None:
