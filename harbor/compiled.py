@@ -20,6 +20,7 @@ from typing import Final
 
 # What runs for every session and every message. They call one another directly, so they are compiled together.
 MODULES: Final = (
+    "harbor.policy.access",
     "harbor.policy.age",
     "harbor.policy.client_hello",
     "harbor.policy.flows",
@@ -30,6 +31,9 @@ MODULES: Final = (
     "harbor.policy.http.pages",
     "harbor.policy.http.relay",
     "harbor.policy.http.start_line",
+    "harbor.policy.limits",
+    "harbor.policy.line",
+    "harbor.policy.rates",
     "harbor.policy.replies",
     "harbor.policy.rotation",
     "harbor.policy.sni",
@@ -52,6 +56,7 @@ MODULES: Final = (
     "harbor.dataplane.tcp",
     "harbor.dataplane.tls",
     "harbor.dataplane.udp",
+    "harbor.dataplane.waiting",
 )
 GROUP: Final = "harbor_data_path"  # the one library in which all of them are; theirs are only doors to it
 LIBRARY: Final = f"{GROUP}__mypyc"

@@ -14,7 +14,6 @@ from _socket import socket as Socket  # noqa: N812 - as in tcp.py
 from socket import (
     IPPROTO_IP,
     IPPROTO_TCP,
-    MSG_PEEK,
     SO_ERROR,
     SO_LINGER,
     SOCK_NONBLOCK,
@@ -77,6 +76,7 @@ class Dial(Watcher):
         "client_watched",
         "deadline",
         "due",
+        "may_wait",
         "outcome",
         "session",
         "shaking",
@@ -85,16 +85,17 @@ class Dial(Watcher):
         "unsaid",
     )
 
-    def __init__(self, session: TcpSession) -> None:
+    def __init__(self, session: TcpSession, client_watched: bool = False, may_wait: bool = True) -> None:
         self.session = session
-        self.deadline = session.started + session.listener.policy.connect_timeout
+        self.may_wait = may_wait  # for a backend that is full; once at most
+        self.deadline = session.reactor.now + session.listener.policy.connect_timeout
         self.due = self.deadline  # of the attempt under way
         self.tried: list[Slot] = []
         self.slot: Slot | None = None
         self.attempt: Socket | None = None
         self.shaking: BackendHandshake | None = None
         self.unsaid: bytes | None = None  # what the backend has not taken yet of who the client is
-        self.client_watched = False
+        self.client_watched = client_watched
         self.client_left = False  # it said nothing and sent its end
         self.outcome: Reason | None = None
 
@@ -111,7 +112,8 @@ class Dial(Watcher):
             limit = listener.policy.max_sessions_per_backend
             slot = listener.rotation.pick(limit, self.tried, now, session.client_address[0])
             if slot is None:
-                session.unreachable(self.outcome or listener.why_nobody())
+                if not (self.may_wait and listener.lets_wait(self)):
+                    session.unreachable(self.outcome or listener.why_nobody())
                 return
             untried = max(1, len(listener.rotation) - len(self.tried))
             self.due = self.deadline - left + left / untried
@@ -123,7 +125,7 @@ class Dial(Watcher):
         """The client speaks, ends or leaves while it waits."""
         if events & FAILED:
             self.session.end(Reason.CLIENT_RESET)
-        elif events & (PEER_ENDED | HUNG_UP) and self._client_is_silent():
+        elif events & (PEER_ENDED | HUNG_UP) and self.session.client_is_silent():
             # It may have left, or only have nothing to say and wait for a greeting.
             self.client_left = True
             self.deadline = self.due = min(self.due, time.monotonic() + CLIENT_LEFT_GRACE)
@@ -231,7 +233,7 @@ class Dial(Watcher):
         """Tell the backend who the client is; False while it has not taken it all, or if it does not."""
         unsaid, takes_its_time = self.unsaid, True
         if unsaid is None:
-            unsaid, takes_its_time = announcement(self.session, self.session.server_name), False
+            unsaid, takes_its_time = announcement(self.session), False
         try:
             while unsaid:
                 unsaid = unsaid[attempt.send(unsaid) :]
@@ -294,12 +296,6 @@ class Dial(Watcher):
         self.attempt = self.slot = self.shaking = self.unsaid = None
         self.session.listener.plane.dialling.pop(self, None)
         self.session.reactor.discard(attempt.detach())
-
-    def _client_is_silent(self) -> bool:
-        try:
-            return not self.session.client_socket().recv(1, MSG_PEEK)
-        except OSError:
-            return True
 
     def _reached_itself(self, attempt: Socket) -> bool:
         """Whether the kernel took the port of a backend that does not listen as the source port, so both ends are one.

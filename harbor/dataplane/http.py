@@ -16,10 +16,14 @@ from harbor.policy.http import BackendRefused, End, HttpRefused, HttpRelay
 if TYPE_CHECKING:
     from harbor.dataplane.session import TcpSession
 
-# What a client is told when no backend takes its session; all other ends are not the client's to understand.
+# What a client is told who gets no session; all other ends are not the client's to understand.
 PAGES: Final = {
     Reason.NO_BACKEND: (503, "No instance of the application is running"),
     Reason.LIMIT_BACKEND: (503, "All instances of the application are busy"),
+    Reason.LIMIT_SERVICE: (503, "The application has as many connections as it may have"),
+    Reason.QUEUE_TIMEOUT: (503, "The application stayed busy for as long as a connection may wait"),
+    Reason.LIMIT_SOURCE: (429, "Your address has as many connections as it may have"),
+    Reason.LIMIT_RATE: (429, "Connections come too fast"),
     Reason.LIMIT_NODE: (503, "The node has as many connections as it can have"),
     Reason.CONNECT_REFUSED: (502, "The application does not answer at its port"),
     Reason.CONNECT_FAILED: (502, "The application cannot be reached"),
@@ -41,7 +45,7 @@ class Requests(Stream):
         self._owes_end = False  # the client has ended, and the backend is to learn it once both are a plain relay
         self._heads = 0
         self._moved = 0
-        self._since = session.started
+        self._since = session.reactor.now
 
     def pump(self) -> None:
         """Pass on what there is, unless the client has sent far enough ahead; what it sent ahead before the rest."""

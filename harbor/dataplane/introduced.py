@@ -27,5 +27,5 @@ class Introduced(tuple[Any, ...]):
         return self
 
 
-class Unbelievable(OSError):
-    """A datagram that is not forwarded, since nobody vouches for whom it is."""
+class Unwanted(OSError):
+    """A datagram that is not forwarded, and has been counted as dropped."""

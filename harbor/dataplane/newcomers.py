@@ -29,10 +29,10 @@ class Newcomer(Watcher):
     """One such client. It watches the client's socket, which is its own until a session takes it over.
 
     ``end`` is what ends the client's TLS, if anything does; ``server_name`` the one that decided something; ``overdue``
-    is the reason if it says too little in time.
+    is the reason if it says too little in time; ``is_checked``: its service has looked at its address and wants it.
     """
 
-    __slots__ = ("address", "due", "end", "overdue", "server_name", "sock", "taker")
+    __slots__ = ("address", "due", "end", "is_checked", "overdue", "server_name", "sock", "taker")
 
     def __init__(self, taker: Taker, sock: socket.socket, address: Any, accepted: float) -> None:
         self.taker = taker
@@ -42,6 +42,7 @@ class Newcomer(Watcher):
         self.overdue = Reason.TLS_HANDSHAKE_FAILED
         self.end: TlsEnd | None = None
         self.server_name: str | None = None
+        self.is_checked = False
 
 
 class Newcomers:

@@ -89,7 +89,7 @@ class OpenPort:
         self.former = [slot for slot in (*self.former, *known.values()) if slot.active]
         current = list(self.slots.values())
         if self.tcp is not None:
-            self.tcp.rotation.replace(current)
+            self.tcp.turn_to(current)
         if self.udp is not None:
             self.udp.primary = next((slot for slot in current if slot.up), current[0] if current else None)
 

@@ -20,7 +20,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.budget import PER_TCP_SESSION
-from harbor.dataplane.introduced import Introduced, Unbelievable
+from harbor.dataplane.introduced import Introduced, Unwanted
 from harbor.dataplane.newcomers import Newcomer
 from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED, READ_EDGES
 from harbor.dataplane.sockets import plain_address
@@ -126,7 +126,7 @@ def listen_to_proxy(listener: TcpListener | SharedPort, proxies: Proxies, client
         listener.reactor.discard(client)
 
 
-def announcement(session: TcpSession, server_name: str | None) -> bytes:
+def announcement(session: TcpSession) -> bytes:
     """What tells a backend, before anything else, for whom this connection is."""
     listener, client = session.listener, session.client_address
     destination = client.destination if isinstance(client, Introduced) else None
@@ -137,14 +137,14 @@ def announcement(session: TcpSession, server_name: str | None) -> bytes:
     if session.tls is None or listener.door is None:
         return write_v2(plain_address(client), destination, Protocol.TCP)
     has_certificate = listener.door.terms.rules.verify is Verify.REQUIRED
-    tlvs = tls_tlvs(session.tls.version(), server_name, has_certificate)
+    tlvs = tls_tlvs(session.tls.version(), session.server_name, has_certificate)
     return write_v2(plain_address(client), destination, Protocol.TCP, tlvs)
 
 
 def unwrap(port: UdpPort, proxies: Proxies, count: int, key: Any, peer: Any) -> tuple[int, Any]:
     """Take the header off the datagram in the shared buffer: how long it is then, and whose it is.
 
-    Errors: ``Unbelievable``; it is counted.
+    Errors: ``Unwanted``; it is counted.
     """
     whole = port.reactor.whole
     flow = port.flows.find(key)
@@ -156,18 +156,18 @@ def unwrap(port: UdpPort, proxies: Proxies, count: int, key: Any, peer: Any) -> 
             return _without(whole, count, len(client.header)), client
         if _begins_with(port, count, SIGNATURE):
             port.tally.dropped[Drop.PROXY_HEADER_INVALID] += 1
-            raise Unbelievable
+            raise Unwanted
         return count, client
     if not proxies.has(peer):
         port.tally.dropped[Drop.PROXY_UNTRUSTED] += 1
-        raise Unbelievable
+        raise Unwanted
     try:
         found = read(bytes(whole[: min(count, LONGEST)]), Protocol.UDP)
     except HeaderRefused:
         found = None
     if found is None:
         port.tally.dropped[Drop.PROXY_HEADER_INVALID] += 1
-        raise Unbelievable
+        raise Unwanted
     told, length = found
     introduced = Introduced(peer, told.client or plain_address(peer), told.destination, bytes(whole[:length]))
     return _without(whole, count, length), introduced

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from _socket import socket as Socket  # noqa: N812 - without socket.socket's Python layer: 1 KiB and 4 µs less
-from socket import SHUT_WR, SO_ERROR, SO_LINGER, SOCK_STREAM, SOL_SOCKET
+from socket import MSG_PEEK, SHUT_WR, SO_ERROR, SO_LINGER, SOCK_STREAM, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
 
 from harbor.dataplane.budget import PER_LINGERING, PER_TCP_SESSION
-from harbor.dataplane.dial import Dial, Waiting
+from harbor.dataplane.dial import Dial
 from harbor.dataplane.http import PAGES, Answers, Requests
 from harbor.dataplane.linger import discard_until_end, reset_when_delivered
 from harbor.dataplane.newcomers import Newcomer
@@ -77,11 +77,25 @@ class TcpSession:
         self.moved_at = self.started
         self.moved_before = -1  # bytes both ways at the last sweep; -1: too young for one
 
-    def take_over(self, newcomer: Newcomer, dial: Dial) -> None:
-        """The client has said something before, and so is watched already."""
-        self._client, self.tls, self.server_name = newcomer.sock, newcomer.end, newcomer.server_name
-        dial.client_watched = True
-        self.reactor.hand_over(self.client, Waiting(dial))
+    def take_over(self, newcomer: Newcomer) -> None:
+        """The client has said something before."""
+        self._client, self.tls = newcomer.sock, newcomer.end
+        self.server_name = newcomer.server_name
+
+    def client_is_silent(self) -> bool:
+        """Whether nothing of the client lies there to be read."""
+        try:
+            return not self.client_socket().recv(1, MSG_PEEK)
+        except OSError:
+            return True
+
+    def wants_an_answer(self) -> bool:
+        """Whether a client that has sent its end may be waiting for an answer all the same.
+
+        Who has said something may, but in TLS what lies there may be no more than its farewell, and in HTTP clients
+        keep their side open for as long as they wait.
+        """
+        return self.tls is None and self.http is None and not self.client_is_silent()
 
     def connected(self, backend: Socket, slot: Slot, tls: TlsEnd | None) -> None:
         """The backend has answered, and shaken hands where it has to: from now on bytes flow."""
@@ -283,6 +297,11 @@ class TcpSession:
             self.abort(Reason.HALF_CLOSE_TIMEOUT)
 
     @property
+    def client_host(self) -> str:
+        """The client's address, as people write it."""
+        return plain_address(self.client_address).host
+
+    @property
     def bytes_in(self) -> int:
         """Bytes that the client sent and the backend's socket took."""
         return self.inbound.moved if self.inbound is not None else 0
@@ -312,7 +331,7 @@ class TcpSession:
 
     def _state(self) -> str:
         if self.inbound is None or self.outbound is None:
-            return "connecting"
+            return "waiting" if self.dial is None else "connecting"
         if self.inbound.ended or self.outbound.ended:
             return "half_closed"
         return "open"

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from harbor.dataplane.acceptor import Acceptor, Taker
 from harbor.dataplane.backend_tls import BackendDoor
 from harbor.dataplane.budget import PER_TCP_SESSION
-from harbor.dataplane.dial import Dial
+from harbor.dataplane.dial import Dial, Waiting
+from harbor.dataplane.http import PAGES
 from harbor.dataplane.newcomers import Newcomer
 from harbor.dataplane.proxy_protocol import listen_to_proxy, proxies_of
 from harbor.dataplane.reactor import STREAM_EDGES, Reactor
@@ -25,9 +26,11 @@ from harbor.dataplane.session import TcpSession
 from harbor.dataplane.sockets import plain_address
 from harbor.dataplane.tally import Tally
 from harbor.dataplane.tls import Door, Handshake
+from harbor.dataplane.waiting import WaitingRoom
 from harbor.model import Policy, ProxyProtocol, Reason
 from harbor.policy.http import HttpRelay
-from harbor.policy.rotation import rotation_for
+from harbor.policy.limits import Gate, gate_of
+from harbor.policy.rotation import Slot, rotation_for
 
 if TYPE_CHECKING:
     from harbor.dataplane.plane import DataPlane
@@ -67,8 +70,11 @@ class TcpListener(Taker):
         self._take_proxies(policy)
         self.tally = Tally()
         self.sessions: dict[int, TcpSession] = {}
+        self.gate: Gate[TcpSession] | None = None  # what new clients have to pass, if anything
+        self.room: WaitingRoom | None = None  # where clients wait when the service is full, if anywhere
         self._entrance = entrance
         self._sweeping = False
+        self.follow(policy)
 
     @property
     def is_http(self) -> bool:
@@ -83,6 +89,21 @@ class TcpListener(Taker):
             slots = self.rotation.slots
             self.rotation = rotation_for(policy.balance, policy.slow_start)
             self.rotation.replace(slots)
+        self.gate = gate_of(policy, self.gate)
+        if self.gate is not None and self.gate.counts:
+            for session in self.sessions.values():
+                self.gate.take_in(session.client_host, session)
+        if policy.queue is not None and self.room is None:
+            self.room = WaitingRoom(self, policy.queue)
+        if self.room is not None:
+            self.room.follow(policy.queue)
+            self.room.move()
+
+    def turn_to(self, slots: list[Slot]) -> None:
+        """Give new sessions to these backends."""
+        self.rotation.replace(slots)
+        if self.room is not None:
+            self.room.move()
 
     def open(self) -> None:
         """Begin to accept."""
@@ -103,14 +124,15 @@ class TcpListener(Taker):
         self.tally.opened += 1
         if self.proxies is not None:
             listen_to_proxy(self, self.proxies, client, address)
-        elif self.door is None:
+            return
+        if self.door is None:
             _set_blocking(client, False)
-            self._admit(client, address, None)
-        else:
-            self._shake(self.door, client, address, self.reactor.now)
+        self.introduced(client, address, self.reactor.now)
 
     def introduced(self, client: int, address: Any, accepted: float) -> None:
-        """A proxy, which was accepted at that time, has told whom it speaks for."""
+        """It is known who the client is, which was accepted at that time."""
+        if self.gate is not None and self._turns_away(self.gate, client, address):
+            return
         if self.door is None:
             self._admit(client, address, None)
         else:
@@ -121,43 +143,109 @@ class TcpListener(Taker):
         self._trusted = proxies_of(policy.trusted_proxies)  # in HTTP, about those for whom they ask
         self.announces = policy.proxy_protocol not in (ProxyProtocol.OFF, ProxyProtocol.SIMPLE)
 
+    def _turns_away(self, gate: Gate[TcpSession], client: int, address: Any) -> bool:
+        """Whether a client is not wanted; it is gone then, before it costs a handshake.
+
+        Where HTTP is spoken in TLS only its address counts as yet: whoever is to be told why has to shake hands first.
+        """
+        host = plain_address(address).host
+        if self.door is not None and self.is_http:
+            reason = Reason.ACL_DENIED if gate.denies(host) else None
+        else:
+            reason = gate.refuses(host, self.reactor.now)
+        if reason is None:
+            return False
+        self._refuse(client, address, None, reason)
+        return True
+
     def _shake(self, door: Door, client: int, address: Any, accepted: float) -> None:
         try:
             handshake = Handshake(self, door, client, address, accepted)
         except OSError:  # OpenSSL has no memory for it; the socket object has closed the descriptor
             self.lost(Reason.TLS_HANDSHAKE_FAILED, PER_TCP_SESSION)
             return
+        handshake.is_checked = self.gate is not None and not self.is_http
         self.plane.newcomers.take_in(handshake, STREAM_EDGES)
 
     def heard(self, newcomer: Newcomer) -> None:
         """A client has said what it had to: now it gets its session."""
-        self._admit(newcomer.sock.fileno(), newcomer.address, newcomer)
+        client, address, gate = newcomer.sock.fileno(), newcomer.address, self.gate
+        if gate is not None:
+            host = plain_address(address).host
+            if not newcomer.is_checked:
+                reason = gate.refuses(host, self.reactor.now)
+            else:
+                reason = Reason.LIMIT_SOURCE if gate.is_full(host) else None  # others may have been faster
+            if reason is not None:
+                self._refuse(client, address, newcomer, reason)
+                return
+        self._admit(client, address, newcomer)
 
     def lost(self, reason: Reason, freed: int) -> None:
         """A client never came to have a session; so many of its descriptors are free now."""
         self.tally.closed[reason] += 1
         self.plane.descriptors.give(freed)
 
-    def _admit(self, client: int, address: Any, newcomer: Newcomer | None) -> None:
-        limit = self.policy.max_sessions
-        if limit and len(self.sessions) >= limit:
-            self.lost(Reason.LIMIT_SERVICE, PER_TCP_SESSION)
+    def _refuse(self, client: int, address: Any, newcomer: Newcomer | None, reason: Reason) -> None:
+        """End the connection of a client; in HTTP it is told why."""
+        if self.is_http and reason in PAGES:
+            self._session(client, address, newcomer).unreachable(reason)
+        else:
+            self.lost(reason, PER_TCP_SESSION)
             self.reactor.discard(client if newcomer is None else newcomer.sock.detach())
-            return
+
+    def _admit(self, client: int, address: Any, newcomer: Newcomer | None) -> None:
+        most, room = self.policy.max_sessions, self.room
+        if room is not None and (len(room) or not self._may_have_more()):
+            reason = Reason.LIMIT_BACKEND if self._may_have_more() else Reason.LIMIT_SERVICE
+            session = self._session(client, address, newcomer)
+            if not room.take_in(session, newcomer is not None):
+                session.unreachable(reason)
+        elif most and room is None and len(self.sessions) >= most:
+            self._refuse(client, address, newcomer, Reason.LIMIT_SERVICE)
+        else:
+            self.begin(self._session(client, address, newcomer), newcomer is not None)
+
+    def _session(self, client: int, address: Any, newcomer: Newcomer | None) -> TcpSession:
         session = TcpSession(self, client, address, self.plane.next_session_id())
         self.sessions[session.id] = session
         if not self._sweeping:
             self._sweep_later()
-        dial = session.dial = Dial(session)
         if newcomer is not None:
-            session.take_over(newcomer, dial)
+            session.take_over(newcomer)
+        if self.gate is not None:
+            self.gate.take_in(session.client_host, session)
         if self.is_http:
             scheme: Literal["https", "http"] = "http" if session.tls is None else "https"
             hsts = f"max-age={self.policy.hsts}" if self.policy.hsts else None
             client_address = plain_address(address)
             trusted = self._trusted is not None and self._trusted.has(address)
             session.http = HttpRelay(client=client_address, port=self.port, scheme=scheme, trusted=trusted, hsts=hsts)
+        return session
+
+    def begin(self, session: TcpSession, is_watched: bool, may_wait: bool = True) -> None:
+        """Look for a backend, now. ``may_wait``: if all are full, the session may wait for one that is not."""
+        dial = session.dial = Dial(session, is_watched, may_wait)
+        if is_watched:
+            self.reactor.hand_over(session.client, Waiting(dial))
         dial.advance()
+
+    def lets_wait(self, dial: Dial) -> bool:
+        """Whether a session waits from now on for one of the backends that its dial passed over as full."""
+        if self.room is None or len(dial.tried) >= len(self.rotation):
+            return False
+        if not self.room.take_in(dial.session, dial.client_watched):
+            return False
+        dial.session.dial = None
+        return True
+
+    def has_room(self) -> bool:
+        """Whether the first of those who wait could go on to a backend."""
+        return self._may_have_more() and self.rotation.has_room(self.policy.max_sessions_per_backend)
+
+    def _may_have_more(self) -> bool:
+        most, waiting = self.policy.max_sessions, 0 if self.room is None else len(self.room)
+        return not most or len(self.sessions) - waiting < most
 
     def ended(self, session: TcpSession, reason: Reason, freed: int) -> None:
         """Take a session off the books; so many of its descriptors are free now."""
@@ -168,6 +256,10 @@ class TcpListener(Taker):
         tally.bytes_out += session.bytes_out
         if session.slot is not None:
             session.slot.active -= 1
+        if self.gate is not None:
+            self.gate.let_go(session.client_host, session)
+        if self.room is not None:
+            self.room.left(session)
         self.plane.descriptors.give(freed)
         if self.plane.session_ended is not None:
             self.plane.session_ended(session.view(time.monotonic(), time.time()), reason)

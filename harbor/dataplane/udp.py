@@ -20,6 +20,7 @@ from socket import IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOCK_DGRAM, SOCK_NONB
 from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.budget import PER_UDP_FLOW
+from harbor.dataplane.introduced import Unwanted
 from harbor.dataplane.proxy_protocol import announce_flow, proxies_of, unwrap
 from harbor.dataplane.reactor import READ, Reactor, Watcher
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, IP_PKTINFO, family_of, kernel_drops, plain_address
@@ -27,6 +28,7 @@ from harbor.dataplane.tally import Tally
 from harbor.model import Address, Drop, Policy, Protocol, ProxyProtocol, Reason, SessionView
 from harbor.policy.age import age_limit
 from harbor.policy.flows import Flow, Flows
+from harbor.policy.limits import Gate, Pace, gate_of, pace_of
 from harbor.policy.replies import ReplyBounds, reply_bounds
 from harbor.policy.rotation import Slot
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 DATAGRAMS: Final = 64  # handled at one go, at most, before the others get their turn
 SWEEP: Final = 1.0  # seconds between looks for idle flows, at most
 ANCILLARY: Final = 64  # bytes; room for one in6_pktinfo
-ONE_ADDRESS, ANY_ADDRESS, INTRODUCED = range(3)  # ways in which datagrams are received
+ONE_ADDRESS, ANY_ADDRESS, EXAMINED = range(3)  # ways in which datagrams are received
 Ancillary = list[tuple[int, int, bytes]]
 Received = tuple[int, Any, Any, Ancillary]
 NO_ANCILLARY: Final[Ancillary] = []
@@ -100,9 +102,12 @@ class UdpPort(Watcher):
         self.reactor: Reactor = plane.reactor
         self.service_id = service_id
         self._wildcard = wildcard
+        self.gate: Gate[UdpFlow] | None = None  # what new flows have to pass, if anything
+        self.pace: Pace | None = None  # what datagrams have to pass, if anything
         self.primary: Slot | None = None
         self.flows: Flows[UdpFlow] = Flows()
         self.tally = Tally()
+        self.follow(policy)
         self._sock = sock
         self._receive_from, self._send_to = sock.recvfrom_into, sock.sendto
         self._receive_message, self._send_message = sock.recvmsg_into, sock.sendmsg
@@ -114,8 +119,14 @@ class UdpPort(Watcher):
         """Go by another policy from the next decision on."""
         self.policy = policy
         self._find = self._find_unspent if policy.udp_requests else self.flows.find
+        self.gate = gate_of(policy, self.gate)
+        if self.gate is not None and self.gate.counts:
+            for flow in self.flows:
+                self.gate.take_in(plain_address(flow.client).host, flow)
+        self.pace = pace_of(policy, self.pace)
         self.proxies = proxies_of(policy.accept_proxy)
-        self._way = INTRODUCED if self.proxies is not None else ANY_ADDRESS if self._wildcard else ONE_ADDRESS
+        is_examined = self.pace is not None or self.proxies is not None
+        self._way = EXAMINED if is_examined else ANY_ADDRESS if self._wildcard else ONE_ADDRESS
         self._announces = policy.proxy_protocol not in (ProxyProtocol.OFF, ProxyProtocol.V1)
 
     def address(self) -> Address:
@@ -182,6 +193,8 @@ class UdpPort(Watcher):
         tally.datagrams_in += flow.datagrams_in
         tally.datagrams_out += flow.datagrams_out
         flow.slot.active -= 1
+        if self.gate is not None:
+            self.gate.let_go(plain_address(flow.client).host, flow)
         late = _unread(flow.backend)
         if late:
             tally.dropped[Drop.LATE_REPLY] += late
@@ -217,6 +230,8 @@ class UdpPort(Watcher):
         if self.primary is None:
             self.tally.dropped[Drop.NO_BACKEND] += 1
             return None
+        if flow is None and self.gate is not None and not self._passes(self.gate, plain_address(client).host):
+            return None
         limit = self.policy.max_sessions
         if limit and len(self.flows) >= limit:
             self.evict()
@@ -229,6 +244,17 @@ class UdpPort(Watcher):
         elif answered:
             self.flows.answer(successor)
         return successor
+
+    def _passes(self, gate: Gate[UdpFlow], host: str) -> bool:
+        """Whether a new flow from this address may begin. Whose source has too many gives up one of these."""
+        reason = gate.refuses(host, self.reactor.now, gives_way=True)
+        if reason is not None:
+            self.tally.dropped[Drop(reason.value)] += 1
+            return False
+        if gate.is_full(host):
+            oldest = gate.oldest(host)
+            self.end(next((flow for flow in oldest if not flow.answered), oldest[0]), Reason.EVICTED)
+        return True
 
     def _open_flow(self, key: Any, client: Any, local: Ancillary, slot: Slot, has_proven: bool) -> UdpFlow | None:
         host, port = slot.address
@@ -252,6 +278,8 @@ class UdpPort(Watcher):
         slot.active += 1
         self.tally.opened += 1
         self.flows.add(flow)
+        if self.gate is not None:
+            self.gate.take_in(plain_address(client).host, flow)
         receive = announce_flow(self, flow) if self._announces else backend.recv_into
         self.reactor.watch(backend.fileno(), Replies(self, flow, receive), READ)
         if not self._sweeping:
@@ -296,21 +324,26 @@ class UdpPort(Watcher):
         """One datagram, in the shared buffer: its length, flow key, client, what a reply needs. Errors: OSError."""
         way = self._way
         if way == ONE_ADDRESS:
-            count, client = self._receive_from(self.reactor.buffer)
-            return count, client, client, NO_ANCILLARY
+            return self._receive_at_one_address()
         if way == ANY_ADDRESS:
             return self._receive_at_any_address()
-        return self._receive_introduced()
+        return self._receive_examined()
 
-    def _receive_introduced(self) -> Received:
-        assert self.proxies is not None
-        if self._wildcard:
-            count, key, peer, local = self._receive_at_any_address()
-        else:
-            count, peer = self._receive_from(self.reactor.buffer)
-            key, local = peer, NO_ANCILLARY
-        count, client = unwrap(self, self.proxies, count, key, peer)
+    def _receive_examined(self) -> Received:
+        """As the others, after a look at who sent it and how much. Errors: OSError; what is refused is counted."""
+        count, key, client, local = self._receive_at_any_address() if self._wildcard else self._receive_at_one_address()
+        if self.proxies is not None:
+            count, client = unwrap(self, self.proxies, count, key, client)
+        if self.pace is not None:
+            drop = self.pace.refuses(plain_address(client).host, count, self.reactor.now)
+            if drop is not None:
+                self.tally.dropped[drop] += 1
+                raise Unwanted
         return count, key, client, local
+
+    def _receive_at_one_address(self) -> Received:
+        count, client = self._receive_from(self.reactor.buffer)
+        return count, client, client, NO_ANCILLARY
 
     def _receive_at_any_address(self) -> Received:
         count, ancillary, _, client = self._receive_message([self.reactor.buffer], ANCILLARY)

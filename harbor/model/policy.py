@@ -26,10 +26,12 @@ from harbor.model.kinds import (
     setting,
     settings_of,
 )
+from harbor.model.limits import ByteRate, Queue, Rate
 from harbor.model.service import Protocol
 
 MOST_SESSIONS: Final = 10_000_000  # more than a machine has ports and memory for
 MOST_PROXIES: Final = 256  # networks of proxies in front of one service; each is compared with each new client
+MOST_NETWORKS: Final = 10_000  # of one list; looking one up costs the same, but all of them are shown and stored
 
 
 class Removal(StrEnum):
@@ -138,6 +140,41 @@ class Policy:
         Seconds(0, 3600),
         "Seconds over which a backend that came up is brought to its full share of new TCP sessions. 0: at once.",
         0.0,
+    )
+    max_sessions_per_source: int = setting(
+        Whole(0, MOST_SESSIONS),
+        "Most sessions of one client address (of IPv6: of one /64) at a time. 0: no limit.",
+        0,
+    )
+    queue: Queue | None = setting(
+        Record(Queue),
+        "TCP clients that find the service full, by `max_sessions` or `max_sessions_per_backend`, wait for their turn. "
+        "Empty: they are refused.",
+        None,
+    )
+    sessions_per_second: Rate | None = setting(Record(Rate), "New sessions in a second. Empty: as many as come.", None)
+    sessions_per_second_per_source: Rate | None = setting(
+        Record(Rate),
+        "New sessions in a second of one client address (of IPv6: of one /64). Empty: as many as come.",
+        None,
+    )
+    packets_per_second_per_source: Rate | None = setting(
+        Record(Rate),
+        "UDP datagrams in a second of one client address (of IPv6: of one /64); more are dropped. Empty: as many as "
+        "come.",
+        None,
+    )
+    bytes_per_second_per_source: ByteRate | None = setting(
+        Record(ByteRate),
+        "Bytes of UDP datagrams in a second of one client address (of IPv6: of one /64); what is more is dropped. "
+        "Empty: as many as come.",
+        None,
+    )
+    allow: tuple[str, ...] = setting(
+        Networks(MOST_NETWORKS), "Networks whose clients may have sessions. Empty: everybody may.", ()
+    )
+    deny: tuple[str, ...] = setting(
+        Networks(MOST_NETWORKS), "Networks whose clients may have none, even where `allow` names them.", ()
     )
     removal: Removal = setting(
         Choice(Removal),

@@ -12,7 +12,7 @@ class Reason(StrEnum):
 
     CLIENT_CLOSED = "client_closed"  # both sides ended in order, the client first
     BACKEND_CLOSED = "backend_closed"  # both sides ended in order, the backend first
-    CLIENT_RESET = "client_reset"  # the client sent a reset, or left during the dial or within a request
+    CLIENT_RESET = "client_reset"  # the client sent a reset, or left before it had a backend or within a request
     BACKEND_RESET = "backend_reset"  # the backend sent a reset or went away
     CONNECT_REFUSED = "connect_refused"  # every backend tried refused the connection
     CONNECT_TIMEOUT = "connect_timeout"  # connect_timeout ran out before a backend answered
@@ -31,8 +31,12 @@ class Reason(StrEnum):
     HALF_CLOSE_TIMEOUT = "half_close_timeout"  # one side had ended, and nothing moved for half_close_timeout
     ANSWERED = "answered"  # a UDP flow had all the replies that udp_responses expects
     MAX_SESSION_AGE = "max_session_age"  # it was as old as max_session_age lets sessions become
-    LIMIT_SERVICE = "limit_service"  # max_sessions of the service reached
-    LIMIT_BACKEND = "limit_backend"  # max_sessions_per_backend reached on every backend
+    ACL_DENIED = "acl_denied"  # the client's address is in deny, or not in allow
+    LIMIT_SOURCE = "limit_source"  # max_sessions_per_source reached
+    LIMIT_RATE = "limit_rate"  # sessions_per_second, or that of the client's address, reached
+    LIMIT_SERVICE = "limit_service"  # max_sessions of the service reached, and its queue, if it has one, is full
+    LIMIT_BACKEND = "limit_backend"  # max_sessions_per_backend reached on every backend, and the queue is full
+    QUEUE_TIMEOUT = "queue_timeout"  # the client had waited for queue.timeout when the service was still full
     LIMIT_NODE = "limit_node"  # the node's descriptor budget is used up
     EVICTED = "evicted"  # a UDP flow gave its place to a newer one
     PROMOTED = "promoted"  # a UDP flow moved to the backend that was promoted
@@ -49,6 +53,10 @@ class Drop(StrEnum):
     __hash__ = str.__hash__
 
     NO_BACKEND = "no_backend"  # no backend to send it to
+    ACL_DENIED = "acl_denied"  # it would begin a flow, and its sender is in deny, or not in allow
+    LIMIT_RATE = "limit_rate"  # it would begin a flow, and these begin too fast
+    LIMIT_PACKETS = "limit_packets"  # its sender sends too many (packets_per_second_per_source)
+    LIMIT_BYTES = "limit_bytes"  # its sender sends too much (bytes_per_second_per_source)
     LIMIT_NODE = "limit_node"  # no flow could be opened for it
     BACKEND_REFUSED = "backend_refused"  # ICMP said that nobody listens there
     BACKEND_BUSY = "backend_busy"  # the socket buffer towards the backend was full

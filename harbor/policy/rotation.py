@@ -91,6 +91,10 @@ class Rotation:
                 return slot
         return None
 
+    def has_room(self, limit: int) -> bool:
+        """Whether any of them would get a client now, each with no more than ``limit`` sessions (0: no limit)."""
+        return any(not limit or slot.active < limit for slot in self._ring)
+
     def _pick_by_weight(self, limit: int, tried: Collection[Slot], now: float) -> Slot | None:
         total = 0.0
         best: Slot | None = None

@@ -14,6 +14,7 @@ PHRASES: Final = {
     308: "Permanent Redirect",
     400: "Bad Request",
     408: "Request Timeout",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     502: "Bad Gateway",
     503: "Service Unavailable",
