@@ -50,7 +50,7 @@ def shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={shown(member)}" for name, member in value.items())
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        return ", ".join(map(str, value)) or "empty"
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 

@@ -107,7 +107,6 @@ class UdpPort(Watcher):
         self.primary: Slot | None = None
         self.flows: Flows[UdpFlow] = Flows()
         self.tally = Tally()
-        self.follow(policy)
         self._sock = sock
         self._receive_from, self._send_to = sock.recvfrom_into, sock.sendto
         self._receive_message, self._send_message = sock.recvmsg_into, sock.sendmsg

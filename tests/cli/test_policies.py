@@ -75,7 +75,7 @@ def test_what_cannot_be_read_is_told_with_what_would_work(kind: Kind, text: str,
 
 def test_a_value_is_shown_on_one_line() -> None:
     assert [shown(value) for value in (5.0, 0.25, True, "x", [], ["a", "b"], {"size": 3, "timeout": 1.0})] == [
-        "5", "0.25", "True", "x", "none", "a, b", "size=3, timeout=1",
+        "5", "0.25", "True", "x", "empty", "a, b", "size=3, timeout=1",
     ]  # fmt: skip
 
 
