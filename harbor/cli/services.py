@@ -166,7 +166,9 @@ def update_service(
     config: Path | None,
     **policy: Any,
 ) -> None:
-    """Change the policy of a service, and how TLS is spoken with its clients and backends. Live sessions stay.
+    """Change the policy of a service, and its rules of TLS.
+
+    How TLS is spoken with its clients and backends is among them. Live sessions stay.
 
     Server names are replaced by those that are given.
 

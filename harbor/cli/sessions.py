@@ -49,7 +49,7 @@ def sessions(name: str | None, client: str | None, backend: str | None, as_json:
 def whois(
     local: str, backend: str | None, protocol: str | None, service: str | None, as_json: bool, config: Path | None
 ) -> None:
-    """Say who the client of a connection is that a backend sees as coming from this node.
+    """Say who the client behind a backend's connection is.
 
     IP:PORT is what the backend sees as the address of its peer.
 

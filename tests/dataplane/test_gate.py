@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harbor.model import Drop, Reason
+from harbor.model import Address, Drop, Protocol, Reason
+from harbor.policy.proxy_header import write_v1, write_v2
 from support.backends import echo
 from support.certificates import issue, terms
 from support.plane import RunningPlane
@@ -35,10 +36,14 @@ def echoing(plane: RunningPlane, **policy: object) -> int:
 
 def shaken(plane: RunningPlane, port: int) -> ssl.SSLSocket:
     """A client that has shaken hands, and does not care with whom."""
+    return encrypted(plane, plane.client(port))
+
+
+def encrypted(plane: RunningPlane, raw: socket.socket) -> ssl.SSLSocket:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    client = context.wrap_socket(plane.client(port))
+    client = context.wrap_socket(raw)
     plane.keep(client)
     return client
 
@@ -159,6 +164,30 @@ def test_over_tls_who_comes_too_fast_does_not_even_shake_hands(plane: RunningPla
     first.close()
 
 
+@pytest.mark.parametrize("over_tls", [False, True])
+def test_behind_a_proxy_it_is_the_client_that_counts(plane: RunningPlane, tmp_path: Path, over_tls: bool) -> None:
+    tls = terms(issue(tmp_path, "harbor.test")) if over_tls else None
+    port = plane.open(tls=tls, accept_proxy=["127.0.0.1"], deny=["192.0.2.66"], max_sessions_per_source=1)
+    plane.backends(port, [plane.backend(echo).address])
+
+    def client(host: str) -> socket.socket:
+        raw = plane.client(port)
+        raw.sendall(write_v1(Address(host, 50_000), Address("198.51.100.1", 443)))
+        return raw
+
+    def talks(host: str) -> None:
+        near = encrypted(plane, client(host)) if over_tls else client(host)
+        near.sendall(b"ping")
+        assert receive_exactly(near, 4) == b"ping"
+
+    talks("192.0.2.1")
+    talks("192.0.2.2")
+    assert ends(client("192.0.2.66")) == "end"
+    plane.await_end(port, Reason.ACL_DENIED)
+    assert ends(client("192.0.2.1")) == "end"
+    assert plane.closed(port) == {Reason.ACL_DENIED: 1, Reason.LIMIT_SOURCE: 1}
+
+
 class TestDatagrams:
     def answered(self, plane: RunningPlane, port: int, client: socket.socket, backend: socket.socket) -> None:
         client.sendto(b"ping", ("127.0.0.1", port))
@@ -240,3 +269,14 @@ class TestDatagrams:
             client.sendto(bytes(size), ("127.0.0.1", port))
         assert [len(backend.recv(70_000)) for _ in range(2)] == [40_000, 20_000]
         assert plane.counters(port).dropped == {Drop.LIMIT_BYTES: 1}
+
+    def test_behind_a_proxy_each_client_has_a_share_of_its_own(self, plane: RunningPlane) -> None:
+        backend, proxy, other = plane.datagrams(), plane.datagrams(), plane.datagrams()
+        port = plane.open("udp", accept_proxy=["127.0.0.1"], packets_per_second_per_source=ONE)
+        plane.backends(port, [address_of(backend)])
+        for sender, host in ((proxy, "192.0.2.1"), (other, "192.0.2.2")):
+            header = write_v2(Address(host, 50_000), Address("198.51.100.1", 443), Protocol.UDP)
+            for text in (b"first", b"second"):
+                sender.sendto(header + text, ("127.0.0.1", port))
+        assert [backend.recv(100) for _ in range(2)] == [b"first", b"first"]
+        eventually(lambda: plane.counters(port).dropped == {Drop.LIMIT_PACKETS: 2})
