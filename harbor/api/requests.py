@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from harbor.api.problem import fields_invalid
-from harbor.api.strict_json import MAX_BODY, read_json
+from harbor.api.strict_json import MAX_BODY, MAX_POLICY, read_json
 from harbor.config.values import address_text
 from harbor.errors import HarborError
 from harbor.model import Exposure, Protocol, ServiceWish, Tls
@@ -272,10 +272,11 @@ SessionParams = Annotated[SessionPageQuery, Query()]
 
 def body_of(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
     """A dependency that reads the request's body as ``model``."""
+    most = MAX_POLICY if model in (ServiceBody, ServicePatch) else MAX_BODY
 
     async def read(request: Request) -> Body:
         check_media_type(request)
-        value = read_json(await bounded(request))
+        value = read_json(await bounded(request, most))
         try:
             return model.model_validate(value)
         except ValidationError as exc:
@@ -315,18 +316,18 @@ def check_media_type(request: Request) -> None:
         )
 
 
-async def bounded(request: Request) -> bytes:
+async def bounded(request: Request, most: int = MAX_BODY) -> bytes:
     """The whole body, refused by its declared length before any of it is read, or as soon as it grows too large."""
     declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared[:20]) > MAX_BODY:
-        raise _too_large()
+    if not declared.isdecimal() or int(declared[:20]) > most:
+        raise _too_large(most)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise _too_large()
+        if len(body) > most:
+            raise _too_large(most)
     return bytes(body)
 
 
-def _too_large() -> HarborError:
-    return HarborError(f"the body is larger than {MAX_BODY} bytes", code="body_too_large", status=413)
+def _too_large(most: int) -> HarborError:
+    return HarborError(f"the body is larger than {most} bytes", code="body_too_large", status=413)

@@ -14,7 +14,8 @@ from typing import Any, Final
 from harbor.errors import Invalid
 from harbor.policy.naming import shown
 
-MAX_BODY: Final = 64 * 1024  # the largest sensible request is under 2 KiB; parsing 64 KiB stays below a millisecond
+MAX_BODY: Final = 64 * 1024  # most requests are under 2 KiB; parsing 64 KiB stays below a millisecond
+MAX_POLICY: Final = 1000 * 1024  # of what may hold a policy: two lists of 10,000 networks
 MAX_DEPTH: Final = 32  # the deepest request has one level; the parser recurses, so the bound comes before it
 MAX_DIGITS: Final = 19  # a 64-bit integer; int() of longer texts takes quadratic time
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import ipaddress
 import math
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ from typing import Any, Final
 Step = str | int
 
 LONGEST_SHOWN: Final = 60  # characters of a wrong value that are worth showing
+REMEMBERED: Final = 32_768  # networks; a long list is checked several times on its way, for 50 ms each time
 
 
 class Wrong(ValueError):
@@ -176,7 +178,7 @@ class Networks(Kind):
     def _one(self, number: int, text: Any) -> str:
         try:
             if isinstance(text, str):
-                return str(ipaddress.ip_network(text, strict=False))
+                return _network(text)
         except ValueError:
             pass
         raise Wrong(f"{shown(text)} is no network; write one like 10.0.0.0/8, or an address", number)
@@ -268,6 +270,12 @@ def shown(value: Any) -> str:
         return "a list"
     text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+@functools.lru_cache(REMEMBERED)
+def _network(text: str) -> str:
+    """A network in its one form. Errors: ValueError."""
+    return str(ipaddress.ip_network(text, strict=False))
 
 
 def _checked_member(name: str, kind: Kind, value: Any) -> Any:

@@ -32,6 +32,7 @@ from harbor.policy.sharing import check_sharing
 from harbor.store import RemoveService, RestPort, SaveReply, SaveService
 
 BESIDE_POLICY: Final = ("tls_rules", "backend_tls", "server_names")  # what can be changed beside the policy
+LISTED: Final = 20  # entries of a list that an event tells
 
 
 class Leasing:
@@ -308,6 +309,8 @@ def _changed_rules(service: Service, changes: Mapping[str, Any]) -> dict[str, An
 def _said(value: Any) -> str:
     if isinstance(value, Mapping):
         return "(" + ", ".join(f"{name}={_said(_short(name, one))}" for name, one in value.items()) + ")"
+    if isinstance(value, list) and len(value) > LISTED:
+        return f"({len(value)} entries)"
     return "default" if value is None else str(value)
 
 
@@ -315,8 +318,15 @@ def _short(name: str, value: Any) -> Any:
     return "given" if name in TEXTS and value is not None else value
 
 
+def _enough(value: Any) -> Any:
+    """As much of a value as an event tells; ten thousand networks would be stored with each change of them."""
+    if isinstance(value, list) and len(value) > LISTED:
+        return [*value[:LISTED], f"and {len(value) - LISTED} more"]
+    return value
+
+
 def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {name: getattr(value, "value", value) for name, value in changes.items()}
+    plain = {name: _enough(getattr(value, "value", value)) for name, value in changes.items()}
     for group in BESIDE_POLICY:
         rules = plain.get(group)
         if isinstance(rules, Mapping):

@@ -10,7 +10,7 @@ import pytest
 
 from harbor.api import connection, events
 from harbor.api.connection import MAX_LEFTOVER
-from harbor.api.strict_json import MAX_BODY
+from harbor.api.strict_json import MAX_POLICY
 from support.needs import needs
 from support.running_api import DEADLINE, Api, StagedApi, until
 
@@ -153,7 +153,7 @@ async def test_json_by_any_of_its_names_is_taken(api: Api, kind: str) -> None:
 
 
 async def test_F08_the_largest_body_is_read_and_one_byte_more_is_not(api: Api) -> None:
-    padded = b'{"name": "a"}'.ljust(MAX_BODY)
+    padded = b'{"name": "a"}'.ljust(MAX_POLICY)
     too_large = await api.tcp("POST", "/v1/services", data=padded + b" ")
     assert (too_large.status, too_large.code) == (413, "body_too_large")
     assert (await api.tcp("POST", "/v1/services", data=padded)).status == 201

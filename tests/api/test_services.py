@@ -22,6 +22,16 @@ async def test_a_created_service_can_be_seen_by_name_and_id(api: Api) -> None:
     assert by_name.body == by_id.body == made.body
 
 
+async def test_two_lists_of_ten_thousand_networks_are_taken(api: Api) -> None:
+    long = [f"2001:db8:{number:x}:0:8000::/66" for number in range(10_000)]
+    made = await api.tcp("POST", "/v1/services", {"name": "a", "allow": long, "deny": long})
+    assert (made.status, made.body["policy"]["deny"]) == (201, long)
+    changed = await api.tcp("PATCH", "/v1/services/a", {"allow": long[:1], "deny": long})
+    assert (changed.status, changed.body["policy"]["allow"]) == (200, long[:1])
+    more = await api.tcp("PATCH", "/v1/services/a", {"allow": [*long, "::1"]})
+    assert (more.status, more.code) == (400, "invalid")
+
+
 async def test_everything_that_a_wish_may_say_arrives(api: Api) -> None:
     wish = {
         "name": "udp-game",

@@ -245,6 +245,16 @@ def test_a_form_of_header_that_a_protocol_does_not_have_is_refused(
         assert node.service(name).policy.proxy_protocol == "off"
 
 
+def test_a_long_list_is_kept_whole_and_told_in_short(node: RunningNode) -> None:
+    node.create("one")
+    networks = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(10_000)]
+    node.wait(node.node.update_service("one", {"deny": networks}, actor="test"))
+    assert node.service("one").policy.deny == tuple(networks)
+    told = node.call(lambda: node.node.events.recent(0))[-1]
+    assert told.message == "one: deny=(10000 entries)"
+    assert told.details["deny"] == [*networks[:20], "and 9980 more"]
+
+
 def test_A18_a_port_of_the_node_itself_is_no_backend(node: RunningNode) -> None:
     node.create("one")
     node.create("two")
