@@ -16,6 +16,7 @@ from harbor.dataplane.dial import Dial
 from harbor.dataplane.http import PAGES, Answers, Requests
 from harbor.dataplane.linger import discard_until_end, reset_when_delivered
 from harbor.dataplane.newcomers import Newcomer
+from harbor.dataplane.pacing import Pacing
 from harbor.dataplane.sockets import RESET_ON_CLOSE, plain_address
 from harbor.dataplane.stream import NOTHING, Stream
 from harbor.dataplane.tls import TlsEnd
@@ -49,6 +50,7 @@ class TcpSession:
         "moved_at",
         "moved_before",
         "outbound",
+        "pacing",
         "reactor",
         "server_name",
         "slot",
@@ -73,6 +75,7 @@ class TcpSession:
         self.dial: Dial | None = None
         self.inbound: Stream | None = None
         self.outbound: Stream | None = None
+        self.pacing: Pacing | None = None
         self.clear = False
         self.moved_at = self.started
         self.moved_before = -1  # bytes both ways at the last sweep; -1: too young for one
@@ -113,8 +116,13 @@ class TcpSession:
         inbound.other, outbound.other = outbound, inbound
         inbound.source_tls = outbound.sink_tls = self.tls
         inbound.sink_tls = outbound.source_tls = tls
-        self.clear = self.tls is None and http is None and tls is None
+        self.clear = self.tls is None and http is None and tls is None and self.pacing is None
         self.reactor.hand_over(far, outbound)
+
+    def pace(self, pacing: Pacing | None) -> None:
+        """Read no faster than this allows, from now on."""
+        self.pacing = pacing
+        self.settle()
 
     def settle(self) -> None:
         """Find out whether the short way is open again."""
@@ -124,6 +132,7 @@ class TcpSession:
                 self.tls is None
                 and self.http is None
                 and self.backend_tls is None
+                and self.pacing is None
                 and not (
                     inbound.ended or outbound.ended or inbound.held or outbound.held or inbound.fault or outbound.fault
                 )

@@ -136,11 +136,16 @@ class Stream(Watcher):
     def pump(self) -> None:
         """Pass on what there is, until the source has no more, the sink takes no more, or it is others' turn."""
         session = self.session
-        reactor = session.reactor
+        reactor, pacing = session.reactor, session.pacing
         for _ in range(BURST):
             if self.ended or self.held is not None or self.other is None:
                 return
             room = reactor.into_whole if reactor.held < HELD_BUDGET else reactor.into_piece
+            if pacing is not None:
+                allowed = pacing.allowance(self)
+                if not allowed:
+                    return
+                room = [room[0][:allowed]]
             try:
                 count = self.receive(room)
             except BlockingIOError:
@@ -150,6 +155,8 @@ class Stream(Watcher):
             except OSError:
                 self.broke()
                 return
+            if pacing is not None:
+                pacing.charge(self, count)
             if not count:
                 self.finish()
                 return
@@ -163,7 +170,7 @@ class Stream(Watcher):
         """Go on in the next turn."""
         if not self.queued:
             self.queued = True
-            self.session.reactor.again(self._pump_again)
+            self.session.reactor.again(self.pump_again)
 
     def receive(self, room: list[memoryview]) -> int:
         """Read from the source; 0 at its end. Errors: BlockingIOError, OSError."""
@@ -298,6 +305,7 @@ class Stream(Watcher):
         if self.other is not None:
             self.session.broke(self)
 
-    def _pump_again(self) -> None:
+    def pump_again(self) -> None:
+        """Go on after a pause."""
         self.queued = False
         self.pump()

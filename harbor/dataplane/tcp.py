@@ -20,6 +20,7 @@ from harbor.dataplane.budget import PER_TCP_SESSION
 from harbor.dataplane.dial import Dial, Waiting
 from harbor.dataplane.http import PAGES
 from harbor.dataplane.newcomers import Newcomer
+from harbor.dataplane.pacing import pacer_for
 from harbor.dataplane.proxy_protocol import listen_to_proxy, proxies_of
 from harbor.dataplane.reactor import STREAM_EDGES, Reactor
 from harbor.dataplane.session import TcpSession
@@ -68,6 +69,7 @@ class TcpListener(Taker):
         self.policy = policy
         self.rotation = rotation_for(policy.balance, policy.slow_start)
         self._take_proxies(policy)
+        self._pacer = pacer_for(self.reactor, policy)
         self.tally = Tally()
         self.sessions: dict[int, TcpSession] = {}
         self.gate: Gate[TcpSession] | None = None  # what new clients have to pass, if anything
@@ -85,6 +87,10 @@ class TcpListener(Taker):
         """Go by another policy from the next decision on."""
         former, self.policy = self.policy, policy
         self._take_proxies(policy)
+        if policy.bandwidth != former.bandwidth:
+            self._pacer = pacer_for(self.reactor, policy)
+            for session in self.sessions.values():
+                session.pace(None if self._pacer is None else self._pacer.of_session())
         if (policy.balance, policy.slow_start) != (former.balance, former.slow_start):
             slots = self.rotation.slots
             self.rotation = rotation_for(policy.balance, policy.slow_start)
@@ -211,6 +217,8 @@ class TcpListener(Taker):
         self.sessions[session.id] = session
         if not self._sweeping:
             self._sweep_later()
+        if self._pacer is not None:
+            session.pacing = self._pacer.of_session()
         if newcomer is not None:
             session.take_over(newcomer)
         if self.gate is not None:

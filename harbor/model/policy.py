@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from harbor.errors import Invalid
+from harbor.model.bandwidth import Bandwidth
 from harbor.model.health import HealthCheck
 from harbor.model.kinds import (
     Choice,
@@ -175,6 +176,12 @@ class Policy:
     )
     deny: tuple[str, ...] = setting(
         Networks(MOST_NETWORKS), "Networks whose clients may have none, even where `allow` names them.", ()
+    )
+    bandwidth: Bandwidth | None = setting(
+        Record(Bandwidth),
+        "Bytes per second, for each session and for all of the service together, each way; what is not given is not "
+        "limited. TCP is slowed down; of UDP, which cannot wait, the rest is dropped.",
+        None,
     )
     removal: Removal = setting(
         Choice(Removal),
