@@ -121,6 +121,52 @@ class Pacer:
         return [] if rate is None else [Valve(self._reactor, rate)]
 
 
+class FlowPacing:
+    """The meters of a UDP flow. Datagrams cannot wait: one for which there is no room is the caller's to drop."""
+
+    __slots__ = ("_down", "_up")
+
+    def __init__(self, up: list[Meter], down: list[Meter]) -> None:
+        self._up = up
+        self._down = down
+
+    def admits_up(self, size: int, now: float) -> bool:
+        """Whether a datagram of so many bytes may go to the backend; if so, it is charged."""
+        return _admits(self._up, size, now)
+
+    def admits_down(self, size: int, now: float) -> bool:
+        """Whether a reply of so many bytes may go to the client; if so, it is charged."""
+        return _admits(self._down, size, now)
+
+
+class FlowPacer:
+    """The bandwidth of a service with UDP. ``together``: what paces all its flows as one."""
+
+    def __init__(self, bandwidth: Bandwidth) -> None:
+        self._bandwidth = bandwidth
+        self._up = _meters(bandwidth.service_up)
+        self._down = _meters(bandwidth.service_down)
+        self.together = FlowPacing(self._up, self._down)
+
+    def of_flow(self) -> FlowPacing:
+        """What paces one more flow."""
+        mine = self._bandwidth
+        return FlowPacing([*_meters(mine.session_up), *self._up], [*_meters(mine.session_down), *self._down])
+
+
+def _meters(rate: int | None) -> list[Meter]:
+    return [] if rate is None else [Meter(rate, time.monotonic())]
+
+
+def _admits(meters: list[Meter], size: int, now: float) -> bool:
+    for meter in meters:
+        if not meter.allowance(now):
+            return False
+    for meter in meters:
+        meter.charge(size)
+    return True
+
+
 def pacer_for(reactor: Reactor, policy: Policy) -> Pacer | None:
     """What paces the sessions of a service with this policy; None if nothing has to."""
     return None if policy.bandwidth is None else Pacer(reactor, policy.bandwidth)

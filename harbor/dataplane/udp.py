@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.budget import PER_UDP_FLOW
 from harbor.dataplane.introduced import Unwanted
+from harbor.dataplane.pacing import FlowPacer, FlowPacing
 from harbor.dataplane.proxy_protocol import announce_flow, proxies_of, unwrap
 from harbor.dataplane.reactor import READ, Reactor, Watcher
 from harbor.dataplane.sockets import IP_LOCAL_PORT_RANGE, IP_PKTINFO, family_of, kernel_drops, plain_address
 from harbor.dataplane.tally import Tally
 from harbor.model import Address, Drop, Policy, Protocol, ProxyProtocol, Reason, SessionView
+from harbor.model.bandwidth import Bandwidth
 from harbor.policy.age import age_limit
 from harbor.policy.flows import Flow, Flows
 from harbor.policy.limits import Gate, Pace, gate_of, pace_of
@@ -57,7 +59,19 @@ DROPS: Final = {
 class UdpFlow(Flow):
     """A client's flow to one backend. ``local`` holds what a reply needs in order to leave from the right address."""
 
-    __slots__ = ("backend", "bounds", "bytes_in", "bytes_out", "client", "id", "local", "send", "slot", "started")
+    __slots__ = (
+        "backend",
+        "bounds",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "id",
+        "local",
+        "pacing",
+        "send",
+        "slot",
+        "started",
+    )
 
     def __init__(self, key: Any, client: Any, local: Ancillary, backend: Socket, slot: Slot, number: int) -> None:
         self.started = time.monotonic()
@@ -69,6 +83,7 @@ class UdpFlow(Flow):
         self.send: Callable[[memoryview], int] = backend.send
         self.slot = slot
         self.bounds: ReplyBounds | None = None
+        self.pacing: FlowPacing | None = None
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -104,6 +119,8 @@ class UdpPort(Watcher):
         self._wildcard = wildcard
         self.gate: Gate[UdpFlow] | None = None  # what new flows have to pass, if anything
         self.pace: Pace | None = None  # what datagrams have to pass, if anything
+        self._bandwidth: Bandwidth | None = None
+        self._pacer: FlowPacer | None = None  # what paces flows, if anything
         self.primary: Slot | None = None
         self.flows: Flows[UdpFlow] = Flows()
         self.tally = Tally()
@@ -123,8 +140,13 @@ class UdpPort(Watcher):
             for flow in self.flows:
                 self.gate.take_in(plain_address(flow.client).host, flow)
         self.pace = pace_of(policy, self.pace)
+        if policy.bandwidth != self._bandwidth:
+            self._bandwidth = policy.bandwidth
+            self._pacer = None if policy.bandwidth is None else FlowPacer(policy.bandwidth)
+            for flow in self.flows:
+                flow.pacing = None if self._pacer is None else self._pacer.of_flow()
         self.proxies = proxies_of(policy.accept_proxy)
-        is_examined = self.pace is not None or self.proxies is not None
+        is_examined = self.pace is not None or self.proxies is not None or self._pacer is not None
         self._way = EXAMINED if is_examined else ANY_ADDRESS if self._wildcard else ONE_ADDRESS
         self._announces = policy.proxy_protocol not in (ProxyProtocol.OFF, ProxyProtocol.V1)
 
@@ -274,6 +296,8 @@ class UdpPort(Watcher):
             return None
         flow = UdpFlow(key, client, local, backend, slot, self.plane.next_session_id())
         flow.bounds = reply_bounds(self.policy, has_proven)
+        if self._pacer is not None:
+            flow.pacing = self._pacer.of_flow()
         slot.active += 1
         self.tally.opened += 1
         self.flows.add(flow)
@@ -338,6 +362,12 @@ class UdpPort(Watcher):
             if drop is not None:
                 self.tally.dropped[drop] += 1
                 raise Unwanted
+        if self._pacer is not None:
+            flow = self.flows.find(key)
+            pacing = self._pacer.together if flow is None or flow.pacing is None else flow.pacing
+            if not pacing.admits_up(count, time.monotonic()):
+                self.tally.dropped[Drop.BANDWIDTH] += 1
+                raise Unwanted
         return count, key, client, local
 
     def _receive_at_one_address(self) -> Received:
@@ -399,6 +429,9 @@ class Replies(Watcher):
                 continue
             if flow.bounds is not None and not flow.bounds.admit(flow, count):
                 port.tally.dropped[Drop.REPLY_BUDGET] += 1
+                continue
+            if flow.pacing is not None and not flow.pacing.admits_down(count, time.monotonic()):
+                port.tally.dropped[Drop.BANDWIDTH] += 1
                 continue
             try:
                 port.reply(flow, reactor.whole[:count])

@@ -64,6 +64,7 @@ class Drop(StrEnum):
     OVERSIZE = "oversize"  # too large for the path (EMSGSIZE)
     LATE_REPLY = "late_reply"  # the backend answered a flow that had ended
     UNREACHABLE = "unreachable"  # the network refused it
+    BANDWIDTH = "bandwidth"  # more than bandwidth allows
     REPLY_BUDGET = "reply_budget"  # more than reply_budget for a client that had not shown that it receives
     PROXY_UNTRUSTED = "proxy_untrusted"  # its sender is outside accept_proxy
     PROXY_HEADER_INVALID = "proxy_header_invalid"  # no PROXY header in front of it, a wrong one, or another client's

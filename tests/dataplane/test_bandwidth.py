@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harbor.model import Drop
 from harbor.policy.meter import LEAST_BURST
 from support.plane import RunningPlane
 from support.sockets import address_of, receive_all, receive_exactly
@@ -106,3 +107,37 @@ def test_a_paced_session_that_is_killed_leaves_nothing(plane: RunningPlane) -> N
         join()
     plane.close_port(port)
     eventually(lambda: plane.call(plane.plane.reactor.watched) == before)
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("whose", ["session", "service"])
+def test_datagrams_over_the_bandwidth_are_dropped_and_counted(plane: RunningPlane, whose: str, way: str) -> None:
+    backend, client = plane.datagrams(), plane.datagrams()
+    port = plane.open("udp", bandwidth={f"{whose}_{way}": 1})
+    plane.backends(port, [address_of(backend)])
+    client.sendto(b"hello", ("127.0.0.1", port))
+    _, flow = backend.recvfrom(100)
+    source, sink, to = (client, backend, ("127.0.0.1", port)) if way == "up" else (backend, client, flow)
+    for number in range(20):
+        source.sendto(bytes([number]) * 1000, to)
+    eventually(lambda: plane.counters(port).dropped.get(Drop.BANDWIDTH, 0) >= 15)
+    passed = 20 - plane.counters(port).dropped[Drop.BANDWIDTH]
+    assert passed * 1000 < LEAST_BURST + 1000
+    for number in range(passed):
+        assert sink.recv(2000) == bytes([number]) * 1000
+    back, forth = (backend, client) if way == "up" else (client, backend)
+    back.sendto(bytes(30_000), flow if way == "up" else ("127.0.0.1", port))
+    assert forth.recv(65_535) == bytes(30_000)
+
+
+def test_new_flows_share_the_bandwidth_of_their_service(plane: RunningPlane) -> None:
+    backend = plane.datagrams()
+    port = plane.open("udp", bandwidth={"service_up": 1})
+    plane.backends(port, [address_of(backend)])
+    for _ in range(10):
+        plane.datagrams().sendto(bytes(1000), ("127.0.0.1", port))
+    eventually(lambda: plane.counters(port).dropped.get(Drop.BANDWIDTH, 0) + plane.counters(port).opened == 10)
+    assert plane.counters(port).opened == 5
+    plane.set_policy(port)
+    plane.datagrams().sendto(bytes(1000), ("127.0.0.1", port))
+    eventually(lambda: plane.counters(port).opened == 6)
