@@ -1,20 +1,25 @@
-"""openssl through a port that knows nothing of TLS: the backend's certificate reaches the client untouched."""
+"""openssl and curl through ports that end no TLS, one service's own and one that is shared: the backend's certificate
+reaches the client untouched.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from support.app_node import AppNode
 from support.programs import Programs, output_of
 from support.web import nginx
 
+UNRECOGNIZED_NAME: Final = 35  # curl's exit code for a handshake that failed
 
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for "localhost" and its key, made for this test."""
-    cert, key = directory / "cert.pem", directory / "key.pem"
+
+def certificate(directory: Path, name: str = "localhost") -> tuple[Path, Path]:
+    """A certificate for this name and its key, made for this test."""
+    cert, key = directory / f"{name}.pem", directory / f"{name}.key"
     output_of(
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 2,
-        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert,
+        "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", key, "-out", cert,
     )  # fmt: skip
     return cert, key
 
@@ -42,3 +47,28 @@ def test_curl_speaks_https_to_nginx(node: AppNode, servers: Programs, ports: ran
     port = node.create("tls-web", ports[0])
     told = ("--connect-to", f"localhost:443:127.0.0.1:{port}", "--cacert", cert)
     assert output_of("curl", "--silent", "--fail", *told, "https://localhost/secret") == "for you only"
+
+
+def test_on_a_shared_port_openssl_and_curl_get_the_server_that_they_name(
+    node: AppNode, servers: Programs, ports: range, scratch: Path
+) -> None:
+    shared = None
+    for name, at in zip(("shop.test", "blog.test"), ports, strict=False):
+        cert, key = certificate(scratch, name)
+        (scratch / name).write_text(f"the site of {name}")
+        servers.start(
+            "openssl", "s_server", "-quiet", "-WWW", "-accept", f"127.0.0.1:{at}", "-cert", cert, "-key", key,
+            port=at,
+        )  # fmt: skip
+        wish = {} if shared is None else {"port": shared}
+        shared = node.create(f"shared-{name}", at, tls="passthrough", server_names=[name], **wish)
+    for name in ("shop.test", "blog.test"):
+        told = ("--silent", "--connect-to", f"::127.0.0.1:{shared}", "--cacert", scratch / f"{name}.pem")
+        assert output_of("curl", *told, f"https://{name}/{name}") == f"the site of {name}"
+        said = output_of(
+            "openssl", "s_client", "-connect", f"127.0.0.1:{shared}", "-servername", name, "-CAfile",
+            scratch / f"{name}.pem", "-verify_return_error", "-verify_hostname", name, given=b"",
+        )  # fmt: skip
+        assert "Verify return code: 0 (ok)" in said
+    told = ("--silent", "--show-error", "--connect-to", f"::127.0.0.1:{shared}")
+    assert output_of("curl", *told, "https://other.test/", fails=(UNRECOGNIZED_NAME,)) == ""

@@ -264,6 +264,15 @@ def test_D02_the_name_decides_which_certificate_is_shown(
     assert client.getpeercert(binary_form=True) == _der(known[shown])
 
 
+@pytest.mark.parametrize(("asked", "told"), [("A.test", "a.test"), ("stranger.test", None), (None, None)])
+def test_a_session_tells_the_name_that_decided(
+    plane: RunningPlane, tmp_path: Path, asked: str | None, told: str | None
+) -> None:
+    port = open_echo(plane, terms(issue(tmp_path, "b.test"), issue(tmp_path, "a.test")))
+    shake(plane, port, anybody(), asked)
+    eventually(lambda: [one.server_name for one in plane.sessions()] == [told])
+
+
 def _der(issued: Issued) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
 

@@ -114,3 +114,12 @@ def test_datagrams_cannot_be_encrypted(node: RunningNode, protocol: str) -> None
         update(node, backend_tls={})
     assert refused.value.code == "backend_tls_invalid"
     assert f"its protocol is {protocol}" in refused.value.message
+
+
+def test_what_passes_through_is_not_encrypted_again(node: RunningNode) -> None:
+    node.share("web", None)
+    with pytest.raises(HarborError) as refused:
+        update(node, backend_tls={})
+    assert refused.value.code == "backend_tls_invalid"
+    assert "its TLS is passthrough" in refused.value.message
+    assert "backend_tls" not in update(node)
