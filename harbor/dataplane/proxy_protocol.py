@@ -15,8 +15,8 @@ one only at first could have written it.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
-from ipaddress import IPv6Address, ip_address, ip_network
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from harbor.dataplane.budget import PER_TCP_SESSION
@@ -26,6 +26,7 @@ from harbor.dataplane.reactor import FAILED, HUNG_UP, PEER_ENDED, READ_EDGES
 from harbor.dataplane.sockets import plain_address
 from harbor.model import Address, Drop, Protocol, ProxyProtocol, Reason
 from harbor.model.tls import Verify
+from harbor.policy.access import NetworkSet
 from harbor.policy.proxy_header import (
     LONGEST,
     SIGNATURE,
@@ -46,24 +47,9 @@ if TYPE_CHECKING:
 REPLIES: Final = 64  # answers without their header that are passed over at one go
 
 
-class Proxies:
-    """Whose headers are believed."""
-
-    __slots__ = ("_networks",)
-
-    def __init__(self, networks: Iterable[str]) -> None:
-        self._networks = tuple([ip_network(network) for network in networks])
-
-    def has(self, address: Any) -> bool:
-        """Whether the peer at this socket address is one of them."""
-        ip = ip_address(plain_address(address).host)
-        return any(ip in network for network in self._networks)
-
-
-def proxies_of(accept_proxy: Iterable[str]) -> Proxies | None:
-    """What a listener asks for trust; None where no headers are taken."""
-    networks = tuple(accept_proxy)
-    return Proxies(networks) if networks else None
+def proxies_of(networks: tuple[str, ...]) -> NetworkSet | None:
+    """Whose word about others is believed; None where nobody's is."""
+    return NetworkSet(networks) if networks else None
 
 
 class Introduction(Newcomer):
@@ -117,9 +103,9 @@ class Introduction(Newcomer):
         return Introduced(told.client, told.client, told.destination), length
 
 
-def listen_to_proxy(listener: TcpListener | SharedPort, proxies: Proxies, client: int, address: Any) -> None:
+def listen_to_proxy(listener: TcpListener | SharedPort, proxies: NetworkSet, client: int, address: Any) -> None:
     """Who was accepted is to tell whom it speaks for, if it is one of these. Takes over the descriptor."""
-    if proxies.has(address):
+    if proxies.has(plain_address(address).host):
         listener.plane.newcomers.take_in(Introduction(listener, client, address), READ_EDGES)
     else:
         listener.lost(Reason.PROXY_UNTRUSTED, PER_TCP_SESSION)
@@ -141,7 +127,7 @@ def announcement(session: TcpSession) -> bytes:
     return write_v2(plain_address(client), destination, Protocol.TCP, tlvs)
 
 
-def unwrap(port: UdpPort, proxies: Proxies, count: int, key: Any, peer: Any) -> tuple[int, Any]:
+def unwrap(port: UdpPort, proxies: NetworkSet, count: int, key: Any, peer: Any) -> tuple[int, Any]:
     """Take the header off the datagram in the shared buffer: how long it is then, and whose it is.
 
     Errors: ``Unwanted``; it is counted.
@@ -158,7 +144,7 @@ def unwrap(port: UdpPort, proxies: Proxies, count: int, key: Any, peer: Any) -> 
             port.tally.dropped[Drop.PROXY_HEADER_INVALID] += 1
             raise Unwanted
         return count, client
-    if not proxies.has(peer):
+    if not proxies.has(plain_address(peer).host):
         port.tally.dropped[Drop.PROXY_UNTRUSTED] += 1
         raise Unwanted
     try:

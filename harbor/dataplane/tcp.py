@@ -227,7 +227,7 @@ class TcpListener(Taker):
             scheme: Literal["https", "http"] = "http" if session.tls is None else "https"
             hsts = f"max-age={self.policy.hsts}" if self.policy.hsts else None
             client_address = plain_address(address)
-            trusted = self._trusted is not None and self._trusted.has(address)
+            trusted = self._trusted is not None and self._trusted.has(client_address.host)
             session.http = HttpRelay(client=client_address, port=self.port, scheme=scheme, trusted=trusted, hsts=hsts)
         return session
 

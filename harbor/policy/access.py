@@ -1,4 +1,4 @@
-"""Who may use a service, by address: networks that are allowed, networks that are denied.
+"""Sets of networks; and who may use a service, by networks that are allowed and networks that are denied.
 
 Rule 1: who is in a denied network is refused, whatever is allowed.
 Rule 2: where networks are allowed, who is in none of them is refused.
@@ -43,37 +43,44 @@ class Prefixes:
         return any(address >> shift in prefixes for shift, prefixes in self._by_shift)
 
 
-class Access:
-    """The rules of one service. Networks are texts that were checked, as ``Policy`` has them."""
+class NetworkSet:
+    """Networks of both families, given as texts that were checked, as ``Policy`` has them."""
 
-    __slots__ = ("_allowed4", "_allowed6", "_allows_all", "_denied4", "_denied6", "allow", "deny")
+    __slots__ = ("_four", "_six")
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        four: list[tuple[int, int]] = []
+        six: list[tuple[int, int]] = []
+        for text in networks:
+            host, _, length = text.partition("/")
+            first = number_of(host)
+            if ":" not in host:
+                four.append((first, int(length or IPV4_BITS)))
+                continue
+            bits = int(length or IPV6_BITS)
+            if bits >= IPV6_BITS - IPV4_BITS and first >> IPV4_BITS == MAPPED:
+                four.append((first & 0xFFFF_FFFF, bits - (IPV6_BITS - IPV4_BITS)))
+            else:
+                six.append((first, bits))
+        self._four, self._six = Prefixes(IPV4_BITS, four), Prefixes(IPV6_BITS, six)
+
+    def has(self, host: str) -> bool:
+        """Whether this numeric address is in one of them."""
+        return (self._six if ":" in host else self._four).has(number_of(host))
+
+
+class Access:
+    """The rules of one service."""
+
+    __slots__ = ("_allowed", "_denied", "allow", "deny")
 
     def __init__(self, allow: tuple[str, ...], deny: tuple[str, ...]) -> None:
         self.allow, self.deny = allow, deny
-        self._allowed4, self._allowed6 = _by_family(allow)
-        self._denied4, self._denied6 = _by_family(deny)
-        self._allows_all = not allow
+        self._allowed = NetworkSet(allow) if allow else None
+        self._denied = NetworkSet(deny) if deny else None
 
     def admits(self, host: str) -> bool:
         """Whether a client with this numeric address may come in."""
-        address = number_of(host)
-        if ":" in host:
-            return not self._denied6.has(address) and (self._allows_all or self._allowed6.has(address))
-        return not self._denied4.has(address) and (self._allows_all or self._allowed4.has(address))
-
-
-def _by_family(networks: Iterable[str]) -> tuple[Prefixes, Prefixes]:
-    four: list[tuple[int, int]] = []
-    six: list[tuple[int, int]] = []
-    for text in networks:
-        host, _, length = text.partition("/")
-        first = number_of(host)
-        if ":" not in host:
-            four.append((first, int(length or IPV4_BITS)))
-            continue
-        bits = int(length or IPV6_BITS)
-        if bits >= IPV6_BITS - IPV4_BITS and first >> IPV4_BITS == MAPPED:
-            four.append((first & 0xFFFF_FFFF, bits - (IPV6_BITS - IPV4_BITS)))
-        else:
-            six.append((first, bits))
-    return Prefixes(IPV4_BITS, four), Prefixes(IPV6_BITS, six)
+        if self._denied is not None and self._denied.has(host):
+            return False
+        return self._allowed is None or self._allowed.has(host)

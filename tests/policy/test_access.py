@@ -73,7 +73,8 @@ class Counting(set[int]):
 def test_ten_thousand_networks_cost_as_many_look_ups_as_they_have_lengths() -> None:
     many = tuple(f"10.{number >> 8}.{number & 255}.0/{length}" for number in range(5_000) for length in (24, 25))
     access = Access((), many)
-    prefixes = access._denied4
+    assert access._denied is not None
+    prefixes = access._denied._four
     prefixes._by_shift = [(shift, Counting(members)) for shift, members in prefixes._by_shift]
     assert access.admits("192.0.2.1")
     assert Counting.asked == 2
