@@ -37,13 +37,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What to do: where to listen, where the app is, and whose certificates to show. ``http``: read HTTP along."""
+    """What to do: where to listen, where the app is, and whose certificates to show. ``http``: read HTTP along;
+    ``trusted``: networks of proxies that are believed then.
+    """
 
     listen: Address
     to: Address
     folder: Path
     service: str | None = None
     http: bool = True
+    trusted: tuple[str, ...] = ()
 
 
 def find_folder(app: Path) -> Path:
@@ -83,12 +86,11 @@ class _Proxy:
 
     async def serve(self) -> None:
         asked, loop = self._asked, asyncio.get_running_loop()
+        policy = Policy(max_sessions=0).with_overrides({"trusted_proxies": asked.trusted})
         terms = self._terms()
         assert terms is not None
         self._plane = plane = DataPlane(loop, self, descriptors=Descriptors.of_process())
-        opening = Opening(
-            "app", "app", Protocol.TCP, asked.listen.host, asked.listen.port, Policy(max_sessions=0), terms, asked.http
-        )
+        opening = Opening("app", "app", Protocol.TCP, asked.listen.host, asked.listen.port, policy, terms, asked.http)
         try:
             plane.bind(opening)
             plane.set_backends("app", [Route("app", asked.to)])

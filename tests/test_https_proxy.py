@@ -119,6 +119,26 @@ def test_the_app_gets_http_and_learns_that_it_was_https(scratch: Path, app: Back
             assert b"\r\nx-forwarded-proto: https\r\n" in read_head(client).lower()
 
 
+@pytest.mark.parametrize(("network", "heard"), [("127.0.0.0/8", b"192.0.2.7, 127.0.0.1"), ("10.0.0.0/8", b"127.0.0.1")])
+def test_a_proxy_in_front_is_believed_if_it_is_named(scratch: Path, app: Backend, network: str, heard: bytes) -> None:
+    issued = issue(scratch / "made", "app.test")
+    put(scratch / "app" / "certs", "harbor", issued)
+    with contextlib.closing(Proxy(scratch / "app", app, "--trusted-proxies", network)) as proxy:
+        proxy.await_word("https on")
+        with proxy.connect(issued) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
+            read_head(client)
+            assert b"\r\nX-Forwarded-For: %b\r\n" % heard in read_head(client)
+
+
+def test_a_network_that_is_none_is_refused_with_words(scratch: Path, app: Backend) -> None:
+    put(scratch / "app" / "certs", "harbor", issue(scratch / "made", "app.test"))
+    with contextlib.closing(Proxy(scratch / "app", app, "--trusted-proxies", "the-cdn")) as proxy:
+        assert proxy.process.wait(PATIENCE) == 1
+        assert "the-cdn" in proxy.said()
+        assert "10.0.0.0/8" in proxy.said()
+
+
 def test_the_certificate_of_the_service_goes_before_that_of_the_app(scratch: Path, app: Backend) -> None:
     general, own = issue(scratch / "made", "app.test"), issue(scratch / "made", "app.test")
     put(scratch / "app" / "certs", "harbor", general)

@@ -8,6 +8,8 @@ import click
 
 from harbor.cli.group import Failed
 from harbor.cli.output import clean
+from harbor.cli.policies import policy_option
+from harbor.model.policy import FIELDS
 
 EVERYWHERE = "0.0.0.0"
 HERE = "127.0.0.1"
@@ -45,7 +47,10 @@ def _say(words: str) -> None:
 )  # fmt: skip
 @click.option("--service", metavar="NAME", help="Show NAME.crt with NAME.key, if they are there, before harbor.crt.")
 @click.option("--bytes", "plain", is_flag=True, help="Forward bytes as they are, instead of reading HTTP along.")
-def https_proxy(listen: str, to: str, certs: Path | None, service: str | None, plain: bool) -> None:
+@policy_option("trusted_proxies", FIELDS["trusted_proxies"])
+def https_proxy(
+    listen: str, to: str, certs: Path | None, service: str | None, plain: bool, trusted_proxies: list[str] | None
+) -> None:
     """End HTTPS in front of an app, without a node.
 
     Meant for a container: the app's own certificate, harbor.crt with harbor.key in a folder certs or cert, or one per
@@ -64,6 +69,6 @@ def https_proxy(listen: str, to: str, certs: Path | None, service: str | None, p
     addresses = Address(*_where(EVERYWHERE, "--listen", listen)), Address(*_where(HERE, "--to", to))
     try:
         folder = certs if certs is not None else find_folder(Path.cwd())
-        run(Asked(*addresses, folder, service, not plain), _say)
+        run(Asked(*addresses, folder, service, not plain, tuple(trusted_proxies or ())), _say)
     except HarborError as error:
         raise Failed(str(error)) from error
