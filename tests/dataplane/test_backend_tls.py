@@ -124,6 +124,15 @@ def test_a_backend_that_is_not_is_refused_in_words_and_the_next_is_tried(
     eventually(lambda: plane.closed(port).get(Reason.BACKEND_TLS_FAILED) == 1)
 
 
+def test_a_name_that_stands_only_in_the_subject_counts_for_nothing(
+    plane: RunningPlane, ca: str, made: Callable[[Made], ssl.SSLContext]
+) -> None:
+    port = plane.open(backend_tls=BackendTls(server_name="app.internal", ca_file=ca))
+    plane.backends(port, [plane.backend(over_tls(made(make(subject="app.internal", by=CA)))).address])
+    assert ends(plane.client(port)) in ("end", "reset")
+    plane.await_end(port, Reason.BACKEND_TLS_FAILED)
+
+
 @pytest.mark.parametrize("number", range(len(REFUSED)))
 def test_none_of_that_matters_where_nothing_is_verified(
     plane: RunningPlane, made: Callable[[Made], ssl.SSLContext], number: int
