@@ -58,6 +58,7 @@ docs: $(STAMP)  ## the documentation, in docs/_build/html, and the man page
 pages: $(STAMP)  ## the pages and schema that are generated from the code
 	$(BIN)/python -m harbor.config.schema docs/harbor.schema.json
 	$(BIN)/python -m harbor.config.reference docs/reference/configuration.md
+	PYTHONPATH=tests:. $(BIN)/python -m conformance.page docs/conformance.md
 
 bench: bench-setup  ## every row beside every peer, three rounds: over an hour; BENCH="--rows connect --rounds 5" for less
 	$(BIN)/python -m benchmarks $(BENCH)

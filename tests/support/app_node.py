@@ -51,9 +51,9 @@ class AppNode:
             self.register(name, f"b{number}", backend)
         return int(service["port"])
 
-    def register(self, name: str, backend_id: str, backend: Address | int) -> None:
+    def register(self, name: str, backend_id: str, backend: Address | int, **more: Any) -> None:
         host, port = ("127.0.0.1", backend) if isinstance(backend, int) else backend
-        self.ask("PUT", f"/v1/services/{name}/backends/{backend_id}", {"host": host, "port": port})
+        self.ask("PUT", f"/v1/services/{name}/backends/{backend_id}", {"host": host, "port": port, **more})
 
     def deregister(self, name: str, backend_id: str) -> None:
         self.ask("DELETE", f"/v1/services/{name}/backends/{backend_id}")
