@@ -19,9 +19,10 @@ router = APIRouter(tags=["node"])
 
 
 @router.get("/v1/node", responses=replies(200, dict[str, Any], "The node"))
-async def get_node(node: ActingNode) -> Response:
-    """What the node is, how busy it is, and what troubles it."""
-    return JSONResponse(node.describe())
+async def get_node(request: Request, node: ActingNode) -> Response:
+    """What the node is, how busy it is, and what troubles it; `client` is from where it is asked, if over TCP."""
+    client = request.client.host if request.client is not None else None
+    return JSONResponse({**node.describe(), "client": client or None})
 
 
 @router.get("/v1/ports", responses=replies(200, PortsReply, "The ports"))

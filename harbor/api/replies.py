@@ -99,6 +99,7 @@ class ServiceReply(Reply):
     dropped: dict[str, int] = Field(description="datagrams that went nowhere, by reason")
     tls_rules: TlsRulesReply | None = Field(None, description="absent unless the node ends its TLS")
     backend_tls: BackendTlsReply | None = Field(None, description="absent unless TLS is spoken to the backends")
+    expires_at: float | None = Field(None, description="Unix time at which it is deleted; absent: never")
     server_names: list[str] | None = Field(None, description="absent unless its port can be shared by server name")
 
 

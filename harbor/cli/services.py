@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from harbor.cli.options import (
 )
 from harbor.cli.output import print_json, say
 from harbor.cli.policies import given, policy_options, shown
+from harbor.cli.timebox import taken_timebox, timebox_options
 from harbor.model.policy import FIELDS
 from harbor.model.tls import BACKEND_SETTINGS, TLS_SETTINGS
 
@@ -49,6 +51,7 @@ server_name_option = click.option(
 @click.option("--plan", help="tcp, udp, both or https.")
 @click.option("--tls", type=click.Choice(["off", "node", "passthrough"]), help="Who ends TLS on the port.")
 @server_name_option
+@timebox_options
 @policy_options
 @tls_options
 @backend_tls_options
@@ -77,11 +80,13 @@ def create_service(
       harbor create-service harbor udp-game
       harbor create-service dns --protocol both --port 30053
       harbor create-service web --max-sessions 500 --idle-timeout 600
+      harbor create-service harbor debug --for 30m --from me
       harbor create-service shop-https --tls-min-version 1.3
       harbor create-service shop --port 30443 --tls passthrough --server-name shop.example.com
     """
     if len(words) > 2 or (len(words) == 2 and words[0] != "harbor"):
         raise click.UsageError("one name is needed, like harbor create-service my-port")
+    policy |= taken_timebox(config, policy, os.environ)
     exposure = None if public is None else ("public" if public else "private")
     wish: dict[str, Any] = {
         "name": words[-1],
@@ -104,7 +109,8 @@ def create_service(
         return
     if len(words) == 2:
         stackato.print_created()
-    say(f"created {made['name']}: {made['protocol']} port {made['port']}, {made['exposure']}")
+    until = f", until {stackato.when(made['expires_at'])}" if "expires_at" in made else ""
+    say(f"created {made['name']}: {made['protocol']} port {made['port']}, {made['exposure']}{until}")
     if made["status"] != "ready":
         say(f"its port is not open yet: {made.get('reason')}")
 
@@ -151,6 +157,7 @@ def service(name: str, as_json: bool, config: Path | None) -> None:
 
 @click.command("update-service")
 @click.argument("name")
+@timebox_options
 @policy_options
 @tls_options
 @backend_tls_options
@@ -176,10 +183,12 @@ def update_service(
     Examples:
       harbor update-service my-port --idle-timeout 600
       harbor update-service my-port --reset idle_timeout
+      harbor update-service debug --for 2h
       harbor update-service shop-https --tls-verify required --tls-ca clients.pem
       harbor update-service shop-https --backend-tls verify --backend-tls-ca internal.pem
       harbor update-service shop --server-name shop.example.com --server-name www.example.com
     """
+    policy |= taken_timebox(config, policy, os.environ)
     rules = taken_tls_rules(policy) | _members(reset, "tls_")
     to_backends = taken_backend_tls(policy) | _members(reset, f"{BACKEND_TLS}_")
     changes = given(policy) | {name: None for name in reset if name in FIELDS}

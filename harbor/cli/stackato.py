@@ -22,6 +22,11 @@ EMPTY: Final = ("", "")
 Row = tuple[object, object]
 
 
+def when(at: float) -> str:
+    """A point of time, in this machine's own time."""
+    return time.strftime(WHEN, time.localtime(at))
+
+
 def print_framed(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table with a frame of ``+``, ``-`` and ``|``."""
     cells = [list(headings), *([clean(cell) for cell in row] for row in rows)]
@@ -105,6 +110,8 @@ def _live(service: Mapping[str, Any]) -> Iterator[Row]:
         yield "warning", warning
     yield "listens on", address(service["listen"], service["port"])
     yield "protocol", service["protocol"]
+    if "expires_at" in service:
+        yield "expires", when(service["expires_at"])
     yield "exposure", service["exposure"]
     yield "tls", service["tls"]
     if "backend_tls" in service:
@@ -138,7 +145,7 @@ def _listed(what: str, members: Sequence[str]) -> Iterator[Row]:
 
 def _meta(service: Mapping[str, Any]) -> dict[str, object]:
     return {
-        "created": time.strftime(WHEN, time.localtime(service["created"])),
+        "created": when(service["created"]),
         "tags": f"{KIND[0]} {service['protocol']}",
         "version": 1,
     }

@@ -183,6 +183,11 @@ class Policy:
         "limited. TCP is slowed down; of UDP, which cannot wait, the rest is dropped.",
         None,
     )
+    expires: float = setting(
+        Seconds(0, 315_360_000),
+        "Seconds from its creation, or from when this is set, after which a service is deleted. 0: never.",
+        0.0,
+    )
     removal: Removal = setting(
         Choice(Removal),
         "What becomes of the sessions of a backend that is removed: `drain` lets them live for up to `drain_timeout`, "

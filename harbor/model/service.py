@@ -75,6 +75,7 @@ class Service:
     backends (``BACKEND_SETTINGS``), and None if none is spoken.
 
     ``origin`` is what a platform asked with: at least ``platform`` and ``instance_id``, the platform's own id for it.
+    ``expires_at`` is the Unix time at which it is deleted.
     ``server_names`` are those that it takes on a port which it ``can_share`` with others.
     """
 
@@ -92,6 +93,7 @@ class Service:
     tls_rules: Mapping[str, Any] = field(default_factory=dict)
     backend_tls: Mapping[str, Any] | None = None
     server_names: tuple[str, ...] = ()
+    expires_at: float | None = None
 
     @property
     def can_share(self) -> bool:

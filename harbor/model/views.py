@@ -81,6 +81,8 @@ class ServiceView:
             body["backend_tls"] = dict(self.backend_tls)
         if service.can_share:
             body["server_names"] = list(service.server_names)
+        if service.expires_at is not None:
+            body["expires_at"] = service.expires_at
         return body
 
 

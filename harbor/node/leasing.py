@@ -20,8 +20,9 @@ from harbor.node.apps import unbound_event
 from harbor.node.backend_tls import changed_backend_tls
 from harbor.node.backing import Backing
 from harbor.node.certificates import Certificates
+from harbor.node.lifetimes import Lifetimes
 from harbor.node.listeners import Listeners
-from harbor.node.parts import Parts
+from harbor.node.parts import NODE, Parts
 from harbor.node.replies import Replies
 from harbor.node.sharing import SAID, alone_on, changed_names, check_may_have_names, names_of, others_on
 from harbor.node.shelf import TEXTS
@@ -55,6 +56,7 @@ class Leasing:
         self._replies = replies
         self._backing = backing
         self._certificates = certificates
+        self.lifetimes = Lifetimes(self._expire)
         self._planned: set[object] = set()  # names and origins of services that are being made
 
     async def create(
@@ -67,6 +69,7 @@ class Leasing:
             overrides = check_overrides(wish.overrides)
             draft = dataclasses.replace(
                 self._plan(wish, overrides),
+                expires_at=_end_after(self._parts.defaults.with_overrides(overrides)),
                 tls_rules=check_settings(wish.tls_rules),
                 backend_tls=None if wish.backend_tls is None else check_backend_tls(wish.backend_tls),
                 server_names=check_server_names(wish.server_names),
@@ -115,6 +118,7 @@ class Leasing:
             successor = dataclasses.replace(
                 service,
                 overrides=overrides,
+                expires_at=_end_after(policy) if "expires" in changes else service.expires_at,
                 plan=service.plan if plan is None else plan,
                 origin=service.origin if origin is None else origin,
                 tls_rules=tls_rules,
@@ -137,17 +141,29 @@ class Leasing:
             self._parts.plane.set_server_names(service.id, successor.server_names)
             self._backing.apply(effects)
             self._certificates.show(successor)
+            self.lifetimes.follow(successor)
             return successor
 
-    async def delete(self, ref: str, actor: str, force: bool, noted: Mapping[str, Any]) -> None:
+    async def _expire(self, service: Service) -> None:
+        """Its time is over, unless another was set meanwhile."""
+        if service.id in self._parts.registry:
+            end = self.delete(service.id, NODE, True, {"expired": True}, only_at=service.expires_at)
+            await self._parts.to_the_end(end)
+
+    async def delete(
+        self, ref: str, actor: str, force: bool, noted: Mapping[str, Any], only_at: float | None = None
+    ) -> None:
         """End a lease: the port closes, its sessions end, and it rests before another service gets it.
 
-        Apps that are bound to it refuse that, or are let go in the same commit.
+        Apps that are bound to it refuse that, or are let go in the same commit. With ``only_at`` nothing happens unless
+        that is still when the service expires.
         """
         registry = self._parts.registry
         known = registry.find(ref)
         async with self._parts.locks.hold(known.id), alone_on(self._parts, known.port, known):
             service = registry.find(known.id)
+            if only_at is not None and service.expires_at != only_at:
+                return
             bound = self._parts.bindings.of_service(service.id)
             if bound and not force:
                 raise _bound(service.name, [binding.app for binding in bound])
@@ -156,7 +172,7 @@ class Leasing:
             event = self._parts.feed.draft(
                 "service.deleted",
                 actor,
-                f"{service.name} gave back port {service.port}"
+                f"{service.name} {'expired and ' if only_at is not None else ''}gave back port {service.port}"
                 + (f", which stays with {names_of(others)}" if others else ""),
                 service.name,
                 port=service.port,
@@ -168,6 +184,7 @@ class Leasing:
                 self._parts.bindings.remove(binding)
             self._parts.plane.close_port(service.id, Reason.SERVICE_DELETED)
             self._listeners.forget(service.id)
+            self.lifetimes.forget(service.id)
             registry.remove(service.id)
             self._backing.forget_service(service.id)
             await self._certificates.forget(service.id)
@@ -254,6 +271,7 @@ class Leasing:
             self._replies.remember(reply)
         parts.registry.add(service, policy)
         self._certificates.show(service)
+        self.lifetimes.follow(service)
         parts.plane.open(service.id)
         return body
 
@@ -284,6 +302,10 @@ class Leasing:
             self._ports.withdraw(port)
             raise
         return port
+
+
+def _end_after(policy: Policy) -> float | None:
+    return time.time() + policy.expires if policy.expires else None
 
 
 def _bound(name: str, apps: list[str]) -> Refused:

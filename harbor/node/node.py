@@ -45,6 +45,7 @@ from harbor.node.certificates import Certificates
 from harbor.node.feed import EventFeed
 from harbor.node.journal import Journal
 from harbor.node.leasing import Leasing
+from harbor.node.lifetimes import is_overdue
 from harbor.node.listeners import Listeners
 from harbor.node.locks import Locks
 from harbor.node.parts import NODE, Parts
@@ -160,6 +161,9 @@ class Node:
             self._ports.rest(port, now)
         self._certificates.restore(snapshot.certificates)
         for service in snapshot.services:
+            self._leasing.lifetimes.follow(service)
+            if is_overdue(service):
+                continue
             if self._listeners.try_bind(service, partial(self._opening, service.id)):
                 self._serve(service.id)
             else:
@@ -183,6 +187,7 @@ class Node:
         if self._parts.under_way:
             await asyncio.gather(*self._parts.under_way, return_exceptions=True)
         self.events.close()
+        await self._leasing.lifetimes.close()
         await self._certificates.close()
         await self._listeners.close()
         self._plane.stop_listening()

@@ -106,6 +106,7 @@ MIGRATIONS: Final[tuple[Step, ...]] = (
         "CREATE UNIQUE INDEX services_by_tcp_port ON services (port) WHERE protocol <> 'udp' AND tls <> 'passthrough'",
         "CREATE UNIQUE INDEX services_by_names ON services (port, server_names) WHERE tls = 'passthrough'",
     ),
+    ("ALTER TABLE services ADD COLUMN expires_at REAL",),
 )
 
 

@@ -44,12 +44,13 @@ _TRIM_EVERY: Final = 256
 _SAVE_SERVICE: Final = """
     INSERT INTO services
         (id, name, protocol, port, int_port, exposure, tls, plan, created, overrides, origin, tls_rules, backend_tls,
-        server_names)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        server_names, expires_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, protocol = excluded.protocol, port = excluded.port,
         int_port = excluded.int_port, exposure = excluded.exposure, tls = excluded.tls, plan = excluded.plan,
         created = excluded.created, overrides = excluded.overrides, origin = excluded.origin,
-        tls_rules = excluded.tls_rules, backend_tls = excluded.backend_tls, server_names = excluded.server_names
+        tls_rules = excluded.tls_rules, backend_tls = excluded.backend_tls, server_names = excluded.server_names,
+        expires_at = excluded.expires_at
 """
 _SAVE_BACKEND: Final = """
     INSERT OR REPLACE INTO backends (service_id, id, position, host, port, ttl, instance, draining, weight)
@@ -121,6 +122,7 @@ def _service_row(service: Service) -> tuple[Any, ...]:
         _json(service.tls_rules),
         None if service.backend_tls is None else _json(service.backend_tls),
         json.dumps(service.server_names, separators=(",", ":")),
+        service.expires_at,
     )
 
 
@@ -199,6 +201,7 @@ def _service(row: sqlite3.Row) -> Service:
         tls_rules=check_settings(_mapping(row, "tls_rules")),
         backend_tls=None if row["backend_tls"] is None else check_backend_tls(_mapping(row, "backend_tls")),
         server_names=check_server_names(json.loads(_typed(row, "server_names", str))),
+        expires_at=_optional(row, "expires_at", float),
     )
 
 

@@ -206,3 +206,19 @@ async def test_tls_to_backends_is_asked_for_shown_and_turned_off(harbor: Shell, 
     changed = await harbor("update-service", "inner", "--reset", "backend_tls_ca", "--json")
     assert changed.json["backend_tls"] == {"verify": True, "server_name": "app.internal"}
     assert "backend_tls off" in (await harbor("update-service", "inner", "--reset", "backend_tls")).out
+
+
+async def test_a_port_for_a_while_and_for_oneself(harbor: Shell, remote: Shell) -> None:
+    harbor.environment["SSH_CLIENT"] = "203.0.113.9 50022 22"
+    made = await harbor(
+        "create-service", "harbor", "debug", "--for", "30m", "--from", "me", "--from", "10.0.0.0/8", "--json"
+    )
+    policy = made.json["policy"]
+    assert (policy["expires"], policy["allow"]) == (1800, ["127.0.0.1/32", "::1/128", "203.0.113.9/32", "10.0.0.0/8"])
+    remote.environment.pop("SSH_CLIENT", None)
+    changed = await remote("update-service", "debug", "--for", "2h", "--from", "me", "--json")
+    policy = changed.json["policy"]
+    assert (policy["expires"], policy["allow"]) == (7200, ["127.0.0.1/32", "::1/128"])
+    for args in (["--for", "soon"], ["--for", "5m", "--expires", "5m"], ["--from", "me", "--allow", "::"]):
+        wrong = await harbor("create-service", "x", *args)
+        assert (wrong.code, wrong.out) == (2, "")
