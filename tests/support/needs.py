@@ -25,6 +25,7 @@ PACKAGES: Final = {
     "nc": "netcat-openbsd",
     "nft": "nftables",
     "node": "nodejs",
+    "pkill": "procps",
     "redis-benchmark": "redis-tools",
     "redis-cli": "redis-tools",
     "ssh": "openssh-client",
@@ -37,10 +38,10 @@ PACKAGES: Final = {
 }
 TOOLS: Final = ("sslyze",)  # in an environment of their own, see .ci/tools.in
 
-# The test environment has servers in Python. Others live in /usr/sbin, which is not on the PATH of an ordinary user.
+# The test environment has servers in Python. Others live in /usr/sbin or /usr/games, not on every PATH.
 SEARCH: Final = os.pathsep.join(
     [
-        os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin",
+        os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/games",
         str(Path(sys.executable).parent), str(Path(__file__).parents[2] / ".venv-tools" / "bin"),
     ]
 )  # fmt: skip
