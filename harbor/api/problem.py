@@ -72,6 +72,7 @@ def _field_error(error: Mapping[str, Any], known: tuple[str, ...]) -> FieldError
     field = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")) or "body"
     if error["type"] == "extra_forbidden":
         return FieldError(field=_short(field), message=_unknown_member(field, known))
+    field += error.get("ctx", {}).get("within", "")
     message = str(error["msg"])
     given = error.get("input")
     if error["type"] not in ("missing", "policy_invalid", "fixed") and isinstance(given, (str, int, float, list)):

@@ -152,7 +152,7 @@ def _policy_field(policy: Setting) -> Any:
         try:
             return None if value is None else policy.kind.check(value)
         except Wrong as exc:
-            raise PydanticCustomError("policy_invalid", "{message}", {"message": str(exc)}) from None
+            raise PydanticCustomError("policy_invalid", "{message}", {"message": exc.why, "within": exc.path}) from None
 
     schema = WithJsonSchema(or_null(policy.kind.schema()))
     return (Annotated[Any, BeforeValidator(checked), schema], Field(None, description=policy.meaning))

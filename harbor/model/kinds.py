@@ -33,10 +33,14 @@ class Wrong(ValueError):
         """The same, as seen from what contains it."""
         return Wrong(self.why, step, *self.at)
 
+    @property
+    def path(self) -> str:
+        """The way to the part that is meant, as it follows the name of what contains it: ``.size``, ``[0]``."""
+        return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.at)
+
     def __str__(self) -> str:
         """The part that is meant, as a path, and why."""
-        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.at)
-        return f"{path.removeprefix('.')}: {self.why}" if path else self.why
+        return f"{self.path.removeprefix('.')}: {self.why}" if self.at else self.why
 
 
 class Kind(ABC):

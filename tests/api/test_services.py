@@ -112,6 +112,22 @@ async def test_F03_deleting_what_is_unknown_or_gone_is_404_and_frees_once(api: A
     assert list(api.node.ports().resting) == [made.body["port"]]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"queue": {"size": 0}}, "queue.size"),
+        ({"allow": ["10.0.0.0/8", "nonsense"]}, "allow[1]"),
+        ({"sessions_per_second": {"burst": 3}}, "sessions_per_second.rate"),
+        ({"queue": 5}, "queue"),
+    ],
+)
+async def test_what_is_wrong_in_a_policy_is_named_by_its_path(api: Api, wrong: dict[str, Any], field: str) -> None:
+    await api.unix("POST", "/v1/services", {"name": "shop"})
+    answer = await api.unix("PATCH", "/v1/services/shop", wrong)
+    assert [error["field"] for error in answer.body["errors"]] == [field]
+    assert answer.body["detail"].startswith(f"{field}: ")
+
+
 async def test_a_policy_changes_and_returns_to_the_default(api: Api) -> None:
     await api.tcp("POST", "/v1/services", {"name": "a", "max_sessions": 5})
     changed = await api.tcp("PATCH", "/v1/services/a", {"idle_timeout": 30})
