@@ -124,6 +124,36 @@ def test_a_backend_that_is_not_is_refused_in_words_and_the_next_is_tried(
     eventually(lambda: plane.closed(port).get(Reason.BACKEND_TLS_FAILED) == 1)
 
 
+def test_who_is_named_is_trusted_root_or_not(
+    plane: RunningPlane, tmp_path: Path, made: Callable[[Made], ssl.SSLContext]
+) -> None:
+    between = make("Team CA", by=CA, is_ca=True)
+    file = tmp_path / "team.pem"
+    file.write_text(between.own)
+    port = plane.open(backend_tls=BackendTls(ca_file=str(file)))
+    plane.backends(port, [plane.backend(over_tls(made(make("127.0.0.1", by=between)))).address])
+    assert is_heard(plane, port)
+
+
+def test_first_words_that_come_with_the_end_of_the_handshake_reach_the_client(
+    plane: RunningPlane, made: Callable[[Made], ssl.SSLContext]
+) -> None:
+    server = made(make("127.0.0.1", by=CA))
+    server.maximum_version = ssl.TLSVersion.TLSv1_2  # there the server has the last word of the handshake
+
+    def greet(conn: socket.socket) -> None:
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        with server.wrap_socket(conn, server_side=True) as tls:
+            tls.sendall(b"220 hello")
+            tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+            tls.recv(1)
+
+    port = plane.open(backend_tls=BackendTls(verify=False))
+    plane.backends(port, [plane.backend(greet).address])
+    with plane.client(port) as client:
+        assert receive_exactly(client, 9) == b"220 hello"
+
+
 def test_a_name_that_stands_only_in_the_subject_counts_for_nothing(
     plane: RunningPlane, ca: str, made: Callable[[Made], ssl.SSLContext]
 ) -> None:
@@ -272,6 +302,7 @@ def test_D10_a_backend_that_hangs_up_without_saying_so_is_no_orderly_end_to_the_
     def truncate(conn: socket.socket) -> None:
         end = FarEnd(conn, server, server_side=True)
         end.shake_hands()
+        end.recv(1)  # else the reset may come before the client's connect() has returned
         end.sendall(b"half an answ")
         end.truncate()
         conn.recv(1)
@@ -279,6 +310,7 @@ def test_D10_a_backend_that_hangs_up_without_saying_so_is_no_orderly_end_to_the_
     port = plane.open(backend_tls=BackendTls(verify=False))
     plane.backends(port, [plane.backend(truncate).address])
     client = plane.client(port)
+    client.sendall(b"?")
     assert receive_exactly(client, 12) == b"half an answ"
     assert ends(client) == "reset"
     plane.await_end(port, Reason.BACKEND_TRUNCATED)
