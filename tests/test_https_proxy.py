@@ -166,6 +166,32 @@ def test_D11_a_replaced_certificate_is_shown_and_a_bad_one_is_not(scratch: Path,
         assert proxy.shows(second)
 
 
+def test_files_that_say_the_same_again_are_no_news(scratch: Path, app: Backend) -> None:
+    issued, folder = issue(scratch / "made", "app.test"), scratch / "app" / "certs"
+    put(folder, "harbor", issued)
+    with contextlib.closing(Proxy(scratch / "app", app)) as proxy:
+        proxy.await_word("https on")
+        put(folder, "harbor", issued)
+        proxy.process.send_signal(signal.SIGHUP)
+        eventually(lambda: proxy.shows(issued))
+        (folder / "harbor.crt").write_bytes(b"nonsense")
+        proxy.await_word("what was shown before stays")
+        assert "another certificate" not in proxy.said()
+
+
+@pytest.mark.parametrize(("options", "chosen"), [((), "http/1.1"), (("--bytes",), None)])
+def test_D14_what_it_reads_along_it_offers(
+    scratch: Path, app: Backend, options: tuple[str, ...], chosen: str | None
+) -> None:
+    put(scratch / "app" / "certs", "harbor", issue(scratch / "made", "app.test"))
+    with contextlib.closing(Proxy(scratch / "app", app, *options)) as proxy:
+        proxy.await_word("https on")
+        context = ssl._create_unverified_context()
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", proxy.port), PATIENCE)) as client:
+            assert client.selected_alpn_protocol() == chosen
+
+
 def test_forwarding_bytes_it_leaves_them_as_they_are(scratch: Path) -> None:
     issued = issue(scratch / "made", "app.test")
     put(scratch / "app" / "certs", "harbor", issued)
