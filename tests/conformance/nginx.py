@@ -65,7 +65,7 @@ def _server(wish: Wish, port: int, directory: Path) -> Iterator[str]:
     yield "ssl_preread on; proxy_pass $route;" if wish.names else "proxy_pass backends;"
     yield f"proxy_connect_timeout {_milliseconds(wish.connect_timeout)};"
     if wish.udp:
-        yield f"proxy_timeout {_milliseconds(wish.udp_timeout)};"
+        yield f"proxy_timeout {_milliseconds(wish.udp_timeout)}; proxy_buffer_size 64k;"  # else answers end at 16 KiB
         if wish.udp_responses:
             yield f"proxy_requests 1; proxy_responses {wish.udp_responses};"
     else:

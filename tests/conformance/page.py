@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from conformance.differences import PROXIES, differences_of
 
-CHAPTERS: Final = ("test_tcp", "test_balance")
+CHAPTERS: Final = ("test_tcp", "test_balance", "test_clients", "test_tls", "test_udp")
 TITLES: Final = {"nginx": "nginx", "haproxy": "HAProxy", "harbor": "Harbor"}
 BEGIN: Final = "<!-- made from tests/conformance by `make pages` -->\n"
 END: Final = "<!-- the end of what is made -->\n"

@@ -47,6 +47,12 @@ class Proxy:
         """A TCP backend that the case serves itself."""
         return self.keep(listening(host, backlog))
 
+    def refusing(self) -> Address:
+        """Where connections are refused. The port is taken, so that nobody else comes to listen there."""
+        sock = self.keep(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        sock.bind(("127.0.0.1", 0))
+        return address_of(sock)
+
     def client(self, port: Address, source: str | None = None, receive_buffer: int | None = None) -> socket.socket:
         """A TCP client."""
         return self.keep(connected(port, source, receive_buffer))

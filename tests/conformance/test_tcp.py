@@ -13,16 +13,11 @@ from conformance.differences import differs
 from conformance.proxy import Proxy
 from harbor.model import Address
 from support.backends import greeting
-from support.sockets import address_of, ends, free_port, receive_all, receive_exactly, reset
+from support.sockets import address_of, ends, receive_all, receive_exactly, reset
 from support.waiting import eventually
 
 MUCH: Final = bytes(range(256)) * (32 << 12)  # 32 MiB, more than all buffers on the way hold
 LINES: Final = b"0123456789abcdef" * 256
-
-
-def refusing() -> Address:
-    """An address at which nobody listens."""
-    return Address("127.0.0.1", free_port())
 
 
 def fill(sock: socket.socket) -> int:
@@ -120,14 +115,14 @@ def test_A08_segments_of_one_byte_arrive_in_order_both_ways(proxy: Proxy) -> Non
 
 
 def test_A09_where_a_backend_refuses_the_next_one_is_dialled(proxy: Proxy) -> None:
-    port = proxy.open(refusing(), proxy.backend(greeting(b"here")).address)
+    port = proxy.open(proxy.refusing(), proxy.backend(greeting(b"here")).address)
     for _ in range(4):
         client = proxy.client(port)
         assert receive_exactly(client, 4) == b"here"
 
 
 def test_A10_where_all_backends_refuse_the_client_is_let_go(proxy: Proxy) -> None:
-    port = proxy.open(refusing(), refusing())
+    port = proxy.open(proxy.refusing(), proxy.refusing())
     assert ends(proxy.client(port)) in ("end", "reset")
 
 
