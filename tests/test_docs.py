@@ -18,6 +18,7 @@ from harbor.api.broker import routes as broker
 from harbor.api.broker.routes import DESCRIPTION_PATH
 from harbor.config import Config
 from harbor.model import Drop, Reason
+from harbor.model.policy import FIELDS, Policy, plain
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +52,31 @@ def meanings(kind: type[StrEnum]) -> dict[str, str]:
 @pytest.mark.parametrize("key", list(config_keys()))
 def test_every_key_of_the_configuration_is_documented(key: str) -> None:
     assert f"| `{key}` |" in page("reference/configuration.md")
+
+
+def anchors(name: str) -> set[str]:
+    """What a link can lead to on a page."""
+    headings = re.findall(r"^#+ (.+)$", page(name), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def as_default(value: object) -> tuple[str, ...]:
+    """How the page may write a default."""
+    if value is None:
+        return ("off", "by the name")
+    return ("empty",) if value == [] else (f"`{value:g}`" if isinstance(value, float) else f"`{value}`",)
+
+
+@pytest.mark.parametrize("policy", FIELDS)
+def test_every_policy_has_its_line_with_its_default_and_a_place_that_explains_it(policy: str) -> None:
+    rows = re.findall(rf"^\| \[`{policy}`\]\(([^)]+)\) \| ([^|]+) \| [^|]+ \|$", page("policies.md"), re.MULTILINE)
+    assert len(rows) == 1
+    link, default = rows[0]
+    assert default in as_default(plain(policy, getattr(Policy(), policy)))
+    name, _, anchor = link.partition("#")
+    assert not anchor or anchor in anchors(name or "policies.md")
+    explained = page(name or "policies.md").partition("\n## What a client sees")[2 if not name else 0]
+    assert re.search(rf"\b{policy}\b", explained)
 
 
 @pytest.mark.parametrize("kind", [Reason, Drop])
