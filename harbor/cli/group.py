@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from harbor.cli.output import clean
+from harbor.model.policy import FIELDS
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it
 PIPE_CLOSED: Final = 141  # 128 + SIGPIPE
@@ -23,6 +24,28 @@ class Failed(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         click.echo(f"harbor: {clean(self.message)}", file=file or sys.stderr)
+
+
+class ManyOptions(click.Command):
+    """A command whose options are listed under headings, by what they are about."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """First what is of the command itself, then policies, then TLS."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Policy": [], "TLS": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections[_heading(parameter.name or "")].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def _heading(option: str) -> str:
+    if option in FIELDS:
+        return "Policy"
+    return "TLS" if option.startswith(("tls", "backend_tls", "server_names")) else "Options"
 
 
 class Commands(click.Group):

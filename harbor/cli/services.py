@@ -11,6 +11,7 @@ import click
 
 from harbor.cli import stackato
 from harbor.cli.client import pages, segment, send
+from harbor.cli.group import ManyOptions
 from harbor.cli.options import (
     backend_tls_options,
     config_option,
@@ -43,7 +44,7 @@ server_name_option = click.option(
 )
 
 
-@click.command("create-service")
+@click.command("create-service", cls=ManyOptions)
 @click.argument("words", nargs=-1, required=True, metavar="[harbor] NAME")
 @click.option("--port", type=click.IntRange(1, 65535), help="This very port; without it the node chooses.")
 @click.option("--protocol", type=click.Choice(["tcp", "udp", "both"]), help="Wins over what the name says.")
@@ -155,7 +156,7 @@ def service(name: str, as_json: bool, config: Path | None) -> None:
     stackato.print_service(found, send(config, "GET", "/v1/node").body)
 
 
-@click.command("update-service")
+@click.command("update-service", cls=ManyOptions)
 @click.argument("name")
 @timebox_options
 @policy_options
