@@ -9,11 +9,12 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TOOLS  := .venv-tools
 JOBS   ?= auto
+SESSIONS ?= 1000000
 
 UV_LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run compiled test suite test-all tools check fmt docs pages lock clean bench bench-quick bench-setup
+.PHONY: help run compiled test suite test-all tools check fmt docs pages lock clean bench bench-quick bench-setup soak
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -65,6 +66,9 @@ bench: bench-setup  ## every row beside every peer, three rounds: over an hour; 
 
 bench-quick: bench-setup  ## one of most kinds, one round: under two minutes
 	$(BIN)/python -m benchmarks --quick $(BENCH)
+
+soak: compiled  ## a million sessions with random faults, after which nothing may be left; SESSIONS=100000 for less
+	$(BIN)/python -m benchmarks.soak $(SESSIONS)
 
 bench-setup: compiled  ## the load generator (needs gcc), and the peers as far as they can be installed
 	@$(BIN)/python -m benchmarks.setup

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from fastapi import APIRouter
@@ -23,6 +24,12 @@ from harbor.model import PortsView, ServiceView, State, Status
 from harbor.model.certificate import CertificateView
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+STRAIN: Final = {
+    "harbor_event_loop_lag_seconds": "How late the event loop was at most within the last minute.",
+    "harbor_ports_waiting": "Ports that take no sessions because no descriptors are left.",
+    "harbor_session_descriptors_used": "Descriptors that sessions have.",
+    "harbor_session_descriptors_limit": "Descriptors that sessions may have.",
+}
 SHOWN_STATES: Final = (State.STARTING, State.UP, State.DOWN, State.DRAINING)
 
 router = APIRouter(tags=["node"])
@@ -39,7 +46,7 @@ router = APIRouter(tags=["node"])
 async def get_metrics(node: ActingNode) -> Response:
     """What the node has carried, in the Prometheus text format."""
     registry = CollectorRegistry()
-    registry.register(Figures(node.services(), node.ports(), node.certificates()))
+    registry.register(Figures(node.services(), node.ports(), node.certificates(), node.strain()))
     ProcessCollector(registry=registry)
     # Rendering a thousand services takes longer than the data path may wait; only the figures are taken here.
     text = await asyncio.to_thread(generate_latest, registry)
@@ -50,11 +57,16 @@ class Figures(Collector):
     """The metrics of one moment."""
 
     def __init__(
-        self, services: Sequence[ServiceView], ports: PortsView, certificates: Sequence[CertificateView] = ()
+        self,
+        services: Sequence[ServiceView],
+        ports: PortsView,
+        certificates: Sequence[CertificateView] = (),
+        strain: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._services = services
         self._ports = ports
         self._certificates = certificates
+        self._strain = strain
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering does not collect."""
@@ -66,6 +78,8 @@ class Figures(Collector):
         yield self._port_states()
         yield self._backends()
         yield self._expiry()
+        for name, value in self._strain.items():
+            yield GaugeMetricFamily(name, STRAIN[name], value)
 
     def _sessions(self) -> Iterator[Metric]:
         opened = CounterMetricFamily("harbor_sessions_opened", "Sessions that began.", labels=["service"])

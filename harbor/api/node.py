@@ -52,9 +52,13 @@ async def list_events(
 
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses=replies(200, HealthReply, "The process answers"))
-async def get_health() -> Response:
-    """Whether the process answers at all. Needs no token."""
-    return JSONResponse({"status": "ok"})
+async def get_health(node: ActingNode) -> Response:
+    """Whether the process answers at all. Needs no token.
+
+    `warnings` tell that its event loop was late within the last minute, by more than 0.1 s.
+    """
+    warnings = node.remarks()
+    return JSONResponse({"status": "ok", **({"warnings": warnings} if warnings else {})})
 
 
 @router.head("/readyz", include_in_schema=False)

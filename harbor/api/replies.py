@@ -247,7 +247,7 @@ class HealthReply(Reply):
 
     status: str
     problems: list[str] | None = None
-    warnings: list[str] | None = Field(None, description="of others that the node works with")
+    warnings: list[str] | None = Field(None, description="of the process itself, or of others that it works with")
 
 
 def replies(status: int, model: Any, description: str, *also: int) -> dict[int | str, dict[str, Any]]:

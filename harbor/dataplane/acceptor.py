@@ -83,6 +83,7 @@ class Acceptor(Watcher):
 
     def _pause(self) -> None:
         self.plane.paused += 1
+        self.plane.pauses += 1
         self.reactor.ignore(self._sock.fileno())
 
     def _resume(self) -> None:

@@ -169,6 +169,7 @@ class DataPlane:
         self.listening: set[Address] = set()  # the addresses of all ports
         self.shared: dict[Address, SharedPort] = {}  # those that services may share
         self.paused = 0  # listeners that wait for descriptors
+        self.pauses = 0  # how often one had to
         self._ports: dict[str, OpenPort] = {}
         self._session_ids = 0
         self._dial_timer: asyncio.TimerHandle | None = None

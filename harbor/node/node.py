@@ -51,6 +51,7 @@ from harbor.node.locks import Locks
 from harbor.node.parts import NODE, Parts
 from harbor.node.replies import Replies
 from harbor.node.views import Views
+from harbor.node.watch import Watch
 from harbor.policy.admission import Admission
 from harbor.policy.bindings import Bindings
 from harbor.policy.naming import shown
@@ -121,11 +122,13 @@ class Node:
         self._certificates = Certificates(self._parts)
         self._parts.terms = self._certificates.shelf.terms
         self._parts.backend_terms = self._certificates.shelf.backend_terms
+        self._watch = Watch(self._plane, self.events, self._parts.journal)
         self._views = Views(
             self._parts,
             self._ports,
             self._listeners,
             self._certificates.shelf,
+            self._watch,
             lambda: (*warnings, *self.outside()),
         )
         self._apps = Apps(self._parts, self._replies)
@@ -174,6 +177,7 @@ class Node:
             log.warning("config.warning", detail=warning)
         self._backing.start()
         self._certificates.start()
+        self._watch.start()
         self._wake_ports()
 
     async def stop(self, within: float) -> None:
@@ -183,6 +187,7 @@ class Node:
         """
         if self._wake_timer is not None:
             self._wake_timer.cancel()
+        self._watch.close()
         self._parts.stopping = True
         if self._parts.under_way:
             await asyncio.gather(*self._parts.under_way, return_exceptions=True)
@@ -431,6 +436,14 @@ class Node:
         is wrong outside of this node.
         """
         return self._views.warnings()
+
+    def remarks(self) -> list[str]:
+        """What is wrong with the process itself, without a name or an address: anybody may read it."""
+        return list(self._watch.warnings())
+
+    def strain(self) -> dict[str, float]:
+        """How loaded the node is, by the name of each metric."""
+        return self._watch.figures()
 
     def problems(self) -> list[str]:
         """Why the node cannot do all of its job now; empty when it is ready."""

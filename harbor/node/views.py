@@ -13,6 +13,7 @@ from harbor.model.views import all_down
 from harbor.node.listeners import Listeners
 from harbor.node.parts import Parts
 from harbor.node.shelf import Shelf
+from harbor.node.watch import Watch
 from harbor.policy.ports import Ports
 
 
@@ -28,12 +29,14 @@ class Views:
         ports: Ports,
         listeners: Listeners,
         shelf: Shelf,
+        watch: Watch,
         others: Callable[[], tuple[str, ...]],
     ) -> None:
         self._parts = parts
         self._ports = ports
         self._listeners = listeners
         self._shelf = shelf
+        self._watch = watch
         self._others = others
         self._started = time.time()
 
@@ -97,6 +100,8 @@ class Views:
             "backends": {state.value: sum(b.state is state for b in backends) for state in State},
             "sessions": self._parts.plane.session_count(),
             "limits": {"session_descriptors": descriptors.limit, "used": descriptors.used},
+            "ports_waiting": self._parts.plane.paused,
+            "loop_lag": {"latest": round(self._watch.lag, 6), "largest": round(self._watch.largest, 6)},
             "problems": self.problems(),
             "warnings": list(self.warnings()),
         }
@@ -105,6 +110,7 @@ class Views:
         """What works but is probably not meant, and what is wrong outside of this node."""
         return (
             *self._others(),
+            *self._watch.warnings(),
             *(
                 f"service {service.name} keeps port {service.port}, which ports.ranges and ports.reserved do not allow"
                 for service in self._parts.registry.services()
@@ -115,9 +121,9 @@ class Views:
     def problems(self) -> list[str]:
         """Why the node cannot do all of its job now; empty when it is ready."""
         failure = self._parts.journal.failure
-        paused = self._parts.plane.paused
+        full = self._watch.full()
         return [
             *(["the node is stopping"] if self._parts.stopping else []),
             *([f"the state cannot be written: {failure}"] if failure else []),
-            *([f"{paused} port(s) wait for descriptors: RLIMIT_NOFILE is used up"] if paused else []),
+            *([full] if full else []),
         ]

@@ -73,5 +73,6 @@ async def test_metrics_have_a_line_for_every_figure(staged: StagedApi) -> None:
     assert figure("harbor_backends", service="web", state="down") == 0
     states = {state: figure("harbor_ports", state=state) for state in ("used", "free", "quarantined", "degraded")}
     assert states == {"used": 1, "degraded": 1, "quarantined": 1, "free": 96}
+    assert figure("harbor_event_loop_lag_seconds") == 0.25
     assert figure("process_open_fds") > 0
     assert staged.token not in answer.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from harbor.model import Address
-from support.daemon import Serve
+from support.daemon import Daemon, Serve
 from support.running_node import MakeBackend
 from support.sockets import connected
 from support.waiting import eventually
@@ -27,7 +27,10 @@ def test_J01_out_of_descriptors_ports_pause_the_api_answers_and_clients_that_wai
         eventually(lambda: daemon.api("GET", "/readyz").status == 503)
         (problem,) = daemon.api("GET", "/readyz").body["problems"]
         assert "RLIMIT_NOFILE" in problem
-        assert daemon.api("GET", "/v1/node").body["sessions"] == fit
+        node = daemon.api("GET", "/v1/node").body
+        assert (node["sessions"], node["ports_waiting"], node["problems"]) == (fit, 1, [problem])
+        eventually(lambda: told(daemon) == ["node.full"], what="the event")
+        eventually(lambda: "node.full" in daemon.log, what="the log line")
         assert daemon.api.create("another").status == 201
         for client in waiting:
             client.setblocking(False)
@@ -39,8 +42,14 @@ def test_J01_out_of_descriptors_ports_pause_the_api_answers_and_clients_that_wai
         for client in waiting:
             assert client.recv(5) == b"hello"
         assert daemon.api("GET", "/readyz").status == 200
+        eventually(lambda: told(daemon) == ["node.full", "node.has_room"], what="the event that it is over")
     eventually(lambda: daemon.api("GET", "/v1/node").body["limits"]["used"] == 0)
     daemon.stop()
+
+
+def told(daemon: Daemon) -> list[str]:
+    """What the feed says of the node itself."""
+    return [e["kind"] for e in daemon.api("GET", "/v1/events").body if e["kind"].startswith("node.")]
 
 
 def test_J01_services_beyond_the_descriptors_are_degraded_and_heal_when_others_go(serve: Serve, ports: range) -> None:

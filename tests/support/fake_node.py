@@ -233,6 +233,12 @@ class FakeNode:
     def describe(self) -> dict[str, Any]:
         return {"id": self.config.node.id, "host": self.config.node.host, "problems": self.problems_}
 
+    def remarks(self) -> list[str]:
+        return []
+
+    def strain(self) -> dict[str, float]:
+        return {"harbor_event_loop_lag_seconds": 0.25}
+
     def problems(self) -> list[str]:
         return self.problems_
 
