@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import struct
 from typing import Any, Final, cast
@@ -12,6 +13,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from harbor.api.problem import problem
 from harbor.errors import HarborError
 
+# Requests are answered with 503 beyond this.
+MOST_CONNECTIONS: Final = 512
+# Of the descriptors of the process, what connections over TCP may take: who says nothing must not take those of ports.
+SHARE: Final = 1 / 4
 # What a request line and its headers may take together; common servers allow 8 KiB for each line.
 MAX_HEAD: Final = 32 * 1024
 # What is still read of a request that was answered already, so that the client can finish writing and read the
@@ -45,6 +50,9 @@ class Connection(HttpToolsProtocol):
         self.is_local = peer.family == socket.AF_UNIX
         if self.is_local:
             self.peer_uid = _peer_uid(peer)
+        elif len(self.connections) > min(MOST_CONNECTIONS, SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
+            self.abort()
+            return
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:

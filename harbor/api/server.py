@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from harbor.api.app import Surfaces, build_app
 from harbor.api.broker.app import build_broker
-from harbor.api.connection import Connection
+from harbor.api.connection import MOST_CONNECTIONS, Connection
 from harbor.api.events import Readers
 from harbor.api.gate import Gate
 from harbor.api.gateway.standing import Standing
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from harbor.config import Api, Config
     from harbor.node import Node
 
-# Answered with 503 beyond this. Far below common descriptor limits: the ports need those.
-MOST_CONNECTIONS: Final = 512
 KEEP_ALIVE: Final = 5  # seconds
 
 

@@ -46,12 +46,15 @@ class CheckSkipped(Exception):
     """This machine could not ask; says nothing of the backend."""
 
 
-async def look(check: HealthCheck, address: Address, open_socket: Open) -> None:
-    """Check this address. Errors: ``CheckFailed`` that says what was asked and what is wrong, ``CheckSkipped``."""
+async def look(check: HealthCheck, address: Address, open_socket: Open, header: bytes = b"") -> None:
+    """Check this address; over TCP ``header`` is said before all else.
+
+    Errors: ``CheckFailed`` that says what was asked and what is wrong, ``CheckSkipped``.
+    """
     answer = bytearray()
     try:
         async with asyncio.timeout(check.timeout):
-            await _ask(check, address, open_socket, answer)
+            await _ask(check, address, open_socket, header, answer)
     except TimeoutError:
         raise _failed(check, address, f"{_lacking(check, answer)} within {check.timeout:g} s") from None
     except OSError as error:
@@ -62,7 +65,7 @@ async def look(check: HealthCheck, address: Address, open_socket: Open) -> None:
         raise _failed(check, address, str(error)) from None
 
 
-async def _ask(check: HealthCheck, address: Address, open_socket: Open, answer: bytearray) -> None:
+async def _ask(check: HealthCheck, address: Address, open_socket: Open, header: bytes, answer: bytearray) -> None:
     """The check itself; what has been read over TCP so far is in ``answer``."""
     datagrams = check.type in (CheckType.UDP, CheckType.DNS)
     with open_socket(address.host, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM) as sock:
@@ -70,6 +73,8 @@ async def _ask(check: HealthCheck, address: Address, open_socket: Open, answer: 
             sock.connect(address)
         else:
             await _connect(sock, address)
+            if header:
+                await asyncio.get_running_loop().sock_sendall(sock, header)
         match check.type:
             case CheckType.TCP:
                 await _stays(sock)

@@ -24,6 +24,7 @@ from harbor.health.checks import CheckFailed, CheckSkipped, Open, look
 from harbor.model import Address
 from harbor.model.health import HealthCheck
 from harbor.policy.deadlines import Deadlines
+from harbor.policy.restraint import Restraint
 
 log = structlog.get_logger("harbor.health")
 
@@ -53,6 +54,7 @@ class Subject:
     backend_id: str
     check: HealthCheck
     address: Address
+    is_own_port: bool  # and not one that answers for its health only
     task: asyncio.Task[None] | None = None  # while it is asked
     was_slow: bool = False
     is_new: bool = True
@@ -62,8 +64,8 @@ class Subject:
 class Prober:
     """Checks backends and reports what came of it: ``report(service, backend, failure)``, None for a passed check.
 
-    ``admit`` raises if an address may not be dialled, which is a failed check. Closing: ``close`` ends
-    the checks under way.
+    ``header_of`` says, by service, with what backends want TCP to begin at their own ports. ``admit`` raises if an
+    address may not be dialled, which is a failed check. Closing: ``close`` ends the checks under way.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Prober:
         admit: Callable[[Address], None],
         report: Callable[[str, str, str | None], None],
         descriptors: Descriptors,
+        header_of: Callable[[str], bytes] = lambda service_id: b"",
     ) -> None:
         self.passed = 0  # checks since the node started
         self.failed = 0
@@ -79,6 +82,8 @@ class Prober:
         self._admit = admit
         self._report = report
         self._descriptors = descriptors
+        self._header_of = header_of
+        self._skipped: Restraint[None] = Restraint()  # the trouble is this machine's, whoever was to be asked
         self._subjects: dict[tuple[str, str], Subject] = {}
         self._due: Deadlines[Subject] = Deadlines()
         self._prompt: deque[Subject] = deque()  # whose turn it is, the longest waiting first
@@ -91,7 +96,7 @@ class Prober:
         """Check a backend from now on, and at once; what was followed under this id is no more."""
         self.forget(service_id, backend_id)
         address = Address(backend.host, check.port or backend.port)
-        subject = Subject(service_id, backend_id, check, address)
+        subject = Subject(service_id, backend_id, check, address, check.port in (None, backend.port))
         self._subjects[service_id, backend_id] = subject
         self._due.set(subject, time.monotonic())
         self._arm()
@@ -179,18 +184,25 @@ class Prober:
         failure: str | None = None
         try:
             self._admit(subject.address)
-            await look(subject.check, subject.address, self._open)
+            header = self._header_of(subject.service_id) if subject.is_own_port else b""
+            await look(subject.check, subject.address, self._open, header)
         except CheckFailed as error:
             failure = str(error)
         except HarborError as error:
             failure = f"{subject.check.type.value} check: {error.message}"
         except CheckSkipped as error:
-            log.warning("check.skipped", service=subject.service_id, backend=subject.backend_id, detail=str(error))
+            self._tell_skipped(subject, str(error))
             self._plan(subject, began)
             return
         subject.was_slow = time.monotonic() - began > SLOW
         self._plan(subject, began)
         self._tell(subject, failure)
+
+    def _tell_skipped(self, subject: Subject, why: str) -> None:
+        held_back = self._skipped.ask(None, time.monotonic())
+        if held_back is not None:
+            more = {"held_back": held_back} if held_back else {}
+            log.warning("check.skipped", service=subject.service_id, backend=subject.backend_id, detail=why, **more)
 
     def _plan(self, subject: Subject, began: float) -> None:
         """Ask again in time, measured from when it was asked last."""

@@ -51,6 +51,7 @@ PORT: Final = re.compile(r"0|[1-9][0-9]{0,4}")
 V4_MAPPED: Final = bytes(10) + b"\xff\xff"
 
 # What tells a backend that we speak for ourselves: a health check, not a client.
+V1_UNKNOWN: Final = b"PROXY UNKNOWN\r\n"  # of the proxy itself, as LOCAL is in v2
 LOCAL: Final = SIGNATURE + bytes((LOCAL_COMMAND, UNSPECIFIED, 0, 0))
 
 TLV = tuple[int, bytes]

@@ -346,7 +346,9 @@ async def strict(tmp_path: Path) -> AsyncIterator[Tenant]:
         ("", "invalid"),
     ],
 )
-async def test_K04_a_tenant_cannot_make_the_node_dial_where_it_must_not(strict: Tenant, host: str, code: str) -> None:
+async def test_K04_H08_a_tenant_cannot_make_the_node_dial_where_it_must_not(
+    strict: Tenant, host: str, code: str
+) -> None:
     answer = await strict("PUT", f"{strict.backends}/one", {"host": host, "port": 80})
     assert (answer.status, answer.code) == (403 if code == "backend_not_allowed" else 400, code)
     assert strict.api.node.service("mine").backends == ()

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harbor.dataplane.budget import RESERVE, Descriptors, raise_limit
+from harbor.dataplane.reactor import PIECE
+from harbor.dataplane.sockets import local_port_range
 from harbor.model import Drop, Reason
 from support.plane import Planes, RunningPlane
-from support.sockets import address_of, ends, is_silent, receive_exactly, reset
+from support.sockets import address_of, ends, free_port, is_silent, receive_exactly, reset
 from support.waiting import eventually
 
 
@@ -129,6 +131,59 @@ def test_J01_without_a_descriptor_for_a_flow_its_datagram_is_dropped_and_counted
     assert backend.recv(100) == b"kept"
     assert plane.observer.failures == []
     assert plane.plane.descriptors.used == 1
+
+
+def test_J08_without_a_source_port_to_dial_from_the_client_is_told_and_no_backend_is_blamed(planes: Planes) -> None:
+    low = free_port()
+    plane = planes(source_ports=local_port_range(low, low))  # one session at a time with each backend
+    backend = plane.listening()
+    port = plane.open()
+    plane.backends(port, [address_of(backend)])
+    near, far = plane.session(port, backend)
+    assert ends(plane.client(port)) == "end"
+    eventually(lambda: plane.closed(port) == {Reason.CONNECT_FAILED: 1}, what="the end is counted")
+    far.sendall(b"undisturbed")
+    assert receive_exactly(near, 11) == b"undisturbed"
+    reset(near)
+    eventually(lambda: plane.counters(port).active == 0)
+    near, far = plane.session(port, backend)
+    far.sendall(b"again")
+    assert receive_exactly(near, 5) == b"again"
+    assert plane.observer.failures == []
+
+
+def test_J04_readers_that_stop_cost_no_more_than_their_buffers(planes: Planes) -> None:
+    plane, count = planes(), 1000
+    backend = plane.listening(backlog=1024)
+    backend.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    port = plane.open()
+    plane.backends(port, [address_of(backend)])
+    readers, senders = [], []
+    for _ in range(count):
+        near, far = plane.session(port, backend, receive_buffer=4096)
+        far.setblocking(False)
+        readers.append(near)
+        senders.append(far)
+    sent = [0] * count
+
+    def are_stuck() -> bool:
+        """Whether nobody takes anything any more."""
+        moved = False
+        for number, far in enumerate(senders):
+            try:
+                while True:
+                    sent[number] += far.send(bytes(PIECE))
+                    moved = True
+            except BlockingIOError:
+                continue
+        return not moved and plane.call(lambda: plane.plane.reactor.held) > 0
+
+    eventually(lambda: are_stuck() and are_stuck(), 60, "all are stuck")
+    assert plane.call(lambda: plane.plane.reactor.held) <= count * PIECE
+    for near in readers:
+        near.close()
+    eventually(lambda: plane.counters(port).active == 0)
+    assert plane.call(lambda: plane.plane.reactor.held) == 0
 
 
 def test_flows_do_not_open_where_connections_hold_every_descriptor(planes: Planes) -> None:

@@ -75,7 +75,7 @@ def test_the_ipv6_wildcard_takes_ipv4_too_and_another_ipv6_address_does_not() ->
         assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
-def test_C13_what_the_kernel_drops_is_counted() -> None:
+def test_C13_J13_what_the_kernel_drops_is_counted() -> None:
     with datagrams() as receiver, datagrams() as sender:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         for _ in range(50):

@@ -210,7 +210,9 @@ def test_A10_when_all_refuse_the_client_is_closed_and_each_was_tried_once(plane:
     assert plane.observer.failed() == ["b1", "b2", "b3"]
 
 
-def test_A11_a_backend_that_never_answers_costs_its_share_and_the_next_is_taken(plane: RunningPlane, host: str) -> None:
+def test_A11_J07_a_backend_that_never_answers_costs_its_share_and_the_next_is_taken(
+    plane: RunningPlane, host: str
+) -> None:
     port = plane.open(host=host, connect_timeout=1)
     plane.backends(port, [black_hole(plane, host), plane.backend(greeting(b"b2"), host).address])
     started = time.monotonic()

@@ -379,7 +379,7 @@ def test_C12_without_a_backend_nothing_comes_back(plane: RunningPlane, host: str
     assert plane.counters(port).opened == 0
 
 
-def test_C13_of_a_burst_every_datagram_is_forwarded_or_counted(plane: RunningPlane) -> None:
+def test_C13_J13_of_a_burst_every_datagram_is_forwarded_or_counted(plane: RunningPlane) -> None:
     port, address, backend = udp_pair(plane)
     backend.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE, or what an ordinary user gets
     client = plane.datagrams()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+import structlog
 
 from harbor.dataplane.budget import Descriptors
 from harbor.errors import Refused
 from harbor.health import Prober, prober
 from harbor.model import Address
 from harbor.model.health import CheckType, HealthCheck
+from harbor.policy.restraint import MOST
 from support.sockets import PATIENCE, address_of, free_port, listening
 
 OFTEN = HealthCheck(CheckType.TCP, interval=0.1)
@@ -159,3 +162,22 @@ async def test_closing_ends_what_is_under_way(accepting: Address) -> None:
     await asyncio.sleep(0)
     assert made.descriptors.used == 0
     assert made.reports == []
+
+
+async def test_J08_checks_that_this_machine_cannot_make_blame_nobody_and_are_told_a_few_times_only(
+    watched: Watched, accepting: Address
+) -> None:
+    asked = 0
+
+    def no_port_is_left(host: str, kind: socket.SocketKind) -> socket.socket:
+        nonlocal asked
+        asked += 1
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    watched.prober._open = no_port_is_left
+    with structlog.testing.capture_logs() as lines:
+        for number in range(3):
+            watched.prober.follow("s", f"b{number}", OFTEN, accepting)
+        await watched.until(lambda: asked > 3 * MOST)
+    assert [line["event"] for line in lines] == ["check.skipped"] * MOST
+    assert watched.reports == []

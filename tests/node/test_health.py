@@ -12,7 +12,8 @@ import pytest
 
 from harbor.errors import HarborError
 from harbor.model import Address
-from support.backends import Backend, greeting
+from harbor.policy.proxy_header import LOCAL, V1_UNKNOWN
+from support.backends import Backend, Serve, greeting
 from support.datagram_backend import DatagramBackend
 from support.running_node import MakeBackend, MakeDatagramBackend, RunningNode, Start
 from support.sockets import connected, datagrams, free_port, is_silent
@@ -47,6 +48,41 @@ def switched() -> Iterator[Any]:
             return stack.enter_context(contextlib.closing(Switched(name, port)))
 
         yield make
+
+
+def announced(heard: list[bytes]) -> Serve:
+    """Wants a PROXY header first, as a backend that is told of its clients does; then it is well."""
+
+    def serve(conn: socket.socket) -> None:
+        data = conn.recv(1 << 10)
+        heard.append(data)
+        if data in (V1_UNKNOWN, LOCAL):
+            conn.sendall(b"well")
+            conn.recv(1)
+
+    return serve
+
+
+@pytest.mark.parametrize(("version", "header"), [("v1", b"PROXY UNKNOWN\r\n"), ("v2", LOCAL)])
+def test_a_check_is_announced_as_the_nodes_own_where_backends_want_a_proxy_header(
+    node: RunningNode, version: str, header: bytes
+) -> None:
+    heard: list[bytes] = []
+    node.create("web", health=WELL, proxy_protocol=version)
+    with contextlib.closing(Backend(announced(heard))) as backend:
+        node.put("web", "b", backend.address)
+        node.await_backends("web", {"b": "up"})
+        assert set(heard) == {header}
+
+
+def test_a_port_that_answers_for_health_only_is_told_of_nobody(node: RunningNode) -> None:
+    heard: list[bytes] = []
+    with contextlib.closing(Backend(announced(heard))) as other:
+        asking = {**WELL, "send": "how", "port": other.address.port}
+        node.create("web", health=asking, proxy_protocol="v2")
+        node.put("web", "b", ("127.0.0.1", free_port()))
+        eventually(lambda: heard, what="a check")
+        assert set(heard) == {b"how"}
 
 
 def served_by(node: RunningNode, name: str, times: int = 6) -> set[bytes]:
