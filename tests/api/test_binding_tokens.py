@@ -107,7 +107,8 @@ async def test_K03_a_tenant_is_told_of_its_own_clients_only(api: Api, mine: Tena
         backend.close()
     known = await mine("GET", f"/v1/whois?local={peers['mine']}")
     assert known.body["client"] == "{}:{}".format(*clients[0].get_extra_info("sockname"))
-    assert (await mine("GET", f"/v1/whois?local={peers['mine']}&service=mine")).body == known.body
+    again = await mine("GET", f"/v1/whois?local={peers['mine']}&service=mine")
+    assert again.body["session"] == known.body["session"]
     for query in ("", f"&service={mine.service_id}"):
         answer = await mine("GET", f"/v1/whois?local={peers['theirs']}{query}")
         assert (answer.status, answer.code) == (404, "whois_unknown")

@@ -187,3 +187,30 @@ async def test_rules_for_a_service_without_tls_are_refused(api: Api) -> None:
     await api.tcp("POST", "/v1/services", {"name": "plain"})
     refused = await api.tcp("PUT", "/v1/certificates/plain", body(GOOD))
     assert (refused.status, refused.code) == (409, "tls_off")
+
+
+async def test_K07_what_others_wrote_is_never_served_as_a_page(tls_api: Api) -> None:
+    script = "<script>alert(1)</script>"
+    put = await tls_api.tcp("PUT", "/v1/certificates/shop", body(make("shop.example", subject=script)))
+    assert "script" in put.body["subject"]
+    backend = {"host": "127.0.0.1", "port": 9, "instance": script}
+    assert (await tls_api.tcp("PUT", "/v1/services/shop/backends/b", backend)).body["instance"] == script
+    answers = [
+        await tls_api.tcp("GET", path)
+        for path in (
+            "/v1/certificates/shop",
+            "/v1/services/shop/backends",
+            "/v1/events",
+            f"/v1/services/{quote(script, safe='')}",
+            f"/{quote(script, safe='')}",
+            f"/v1/sessions?client={quote(script)}",
+        )
+    ]
+    answers.append(await tls_api.tcp("POST", "/v1/services", {"name": script, script: script}))
+    assert sum(script in answer.text for answer in answers) > 4
+    for answer in answers:
+        assert answer.headers["content-type"] in ("application/json", "application/problem+json")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    page = await tls_api.tcp("GET", "/docs")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert script not in page.text
