@@ -85,7 +85,7 @@ def _members(kind: Record, texts: tuple[str, ...]) -> dict[str, Any]:
     members, found = kind.members, {}
     for number, part in enumerate(part for text in texts for part in next(csv.reader([text]))):
         name, equals, value = part.partition("=")
-        if number == 0 and name not in members:
+        if number == 0 and not equals:
             name, equals, value = next(iter(members)), "=", part
         if not equals or name not in members:
             raise ValueError(f"{part!r} is none of {_metavar(kind)}")

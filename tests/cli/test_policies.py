@@ -65,6 +65,7 @@ def test_values_are_written_as_people_do(kind: Kind, texts: list[str], value: An
         (Size(0, 9), "1T", "'1T' is no number of bytes; write one like 65536, 64Ki, 500k, 10M"),
         (Whole(0, 9), "x", "'x' is not a whole number"),
         (LINE, "100,time=5", "'time=5' is none of size=N,timeout=SECONDS,word=TEXT,loud=true|false"),
+        (LINE, "sizes=100", "'sizes=100' is none of size=N,timeout=SECONDS,word=TEXT,loud=true|false"),
         (LINE, "100,5", "'5' is none of size=N,timeout=SECONDS,word=TEXT,loud=true|false"),
         (LINE, "100,loud=yes", "'yes' is neither true nor false"),
     ],
