@@ -27,17 +27,25 @@ ACCEPTED: Final = {
     # Of testssl.sh: the OpenSSL of this machine knows no Russian ciphers.
     "engine_problem": "No engine or GOST support via engine with your /usr/bin/openssl",
 }
+BUSY: Final = "check failed because of connect problem"  # says testssl.sh where its own clients were given no time
 # Stronger than what the profile has, and what OpenSSL offers beside it; ssl.SSLContext can name one curve, or none.
 STRONGER_CURVES: Final = {"secp521r1", "X448"}
 
 
-@pytest.mark.slow
-def test_D07_testssl_finds_nothing_above_low(site: Site, scratch: Path) -> None:
-    report = scratch / "report.json"
+def testssl(site: Site, report: Path) -> dict[str, dict[str, str]]:
+    """What testssl.sh finds, by the id of the check."""
     checks = ("--protocols", "--server-preference", "--server-defaults")
     told = ("--add-ca", site.ca, "--ip", "127.0.0.1", "--nodns", "none", "--warnings", "off", "--quiet")
     output_of("testssl", *checks, *told, "--jsonfile", report, f"{NAME}:{site.port}", within=SLOW, fails=ODDITIES)
-    found = {one["id"]: one for one in json.loads(report.read_text())}
+    return {one["id"]: one for one in json.loads(report.read_text())}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_D07_testssl_finds_nothing_above_low(site: Site, scratch: Path) -> None:
+    found = testssl(site, scratch / "report.json")
+    if any(BUSY in one["finding"] for one in found.values()):
+        found = testssl(site, scratch / "again.json")
     assert {"TLS1_3", "cert_chain_of_trust", "protocol_negotiated", "TLS_extensions"} <= found.keys()
     grave = {name: one["finding"] for name, one in found.items() if one["severity"] in GRAVE}
     assert {name: words for name, words in grave.items() if ACCEPTED.get(name) != words} == {}
