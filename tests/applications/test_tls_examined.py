@@ -32,7 +32,7 @@ BUSY: Final = "check failed because of connect problem"  # says testssl.sh where
 STRONGER_CURVES: Final = {"secp521r1", "X448"}
 
 
-def testssl(site: Site, report: Path) -> dict[str, dict[str, str]]:
+def examined(site: Site, report: Path) -> dict[str, dict[str, str]]:
     """What testssl.sh finds, by the id of the check."""
     checks = ("--protocols", "--server-preference", "--server-defaults")
     told = ("--add-ca", site.ca, "--ip", "127.0.0.1", "--nodns", "none", "--warnings", "off", "--quiet")
@@ -43,9 +43,9 @@ def testssl(site: Site, report: Path) -> dict[str, dict[str, str]]:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_D07_testssl_finds_nothing_above_low(site: Site, scratch: Path) -> None:
-    found = testssl(site, scratch / "report.json")
+    found = examined(site, scratch / "report.json")
     if any(BUSY in one["finding"] for one in found.values()):
-        found = testssl(site, scratch / "again.json")
+        found = examined(site, scratch / "again.json")
     assert {"TLS1_3", "cert_chain_of_trust", "protocol_negotiated", "TLS_extensions"} <= found.keys()
     grave = {name: one["finding"] for name, one in found.items() if one["severity"] in GRAVE}
     assert {name: words for name, words in grave.items() if ACCEPTED.get(name) != words} == {}

@@ -94,7 +94,9 @@ def test_a_thousand_services_start_in_two_seconds_of_cpu_and_cost_16_KiB_each(di
         described = api("GET", "/v1/node").body
         assert described["services"] == SERVICES
         print(f"start: {spent:.2f} s of CPU, {each / 1024:.1f} KiB per service")
-        assert len(described["degraded"]) < 10  # nearly all are open, so the numbers mean what they say
+        assert (
+            len(described["degraded"]) < 100
+        )  # others may hold some; nearly all are open, so the numbers mean what they say
     assert spent < CPU_FOR_A_START
     assert each < MEMORY_OF_A_SERVICE
 
