@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import http.client
 import json
 import os
 import random
@@ -36,6 +35,7 @@ from typing import Any, Final
 
 import uvloop
 
+from benchmarks.unix_http import UnixConnection
 from harbor.config import load
 from harbor.daemon import serve
 
@@ -78,19 +78,6 @@ class Soak:
     memory: list[int] = field(default_factory=list)
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP to the node's socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 class Node:
     """The node's process and its API. Closing: ``close()`` ends it and returns its exit code."""
 
@@ -118,7 +105,7 @@ class Node:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the API; what it refuses is told by an exception, unless a backend had gone by then."""
-        connection = UnixConnection(self._directory / "state" / "harbor.sock")
+        connection = UnixConnection(self._directory / "state" / "harbor.sock", PATIENCE)
         try:
             sent = None if body is None else json.dumps(body)
             connection.request(method, path, sent, {"Content-Type": "application/json"} if sent else {})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shutil
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Final
 
 from benchmarks.peers.peer import Forward, Missing, Peer, Place, Proxy
 from benchmarks.process import STOP, Failed, Program
+from benchmarks.unix_http import UnixConnection
 from harbor import __version__, compiled
 
 FIRST_PORT: Final = 20_000  # the ports of all peers: below the kernel's ephemeral ones, apart from Harbor's default
@@ -81,7 +80,7 @@ class HarborNode(Proxy):
             namespace=place.namespace,
         )
         self._socket = state / "harbor.sock"
-        self._api: _Api | None = None
+        self._api: UnixConnection | None = None
         if is_new:
             try:
                 self.program.wait_for("its API", self._socket.exists)
@@ -116,7 +115,7 @@ class HarborNode(Proxy):
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
         if self._api is None:
-            self._api = _Api(self._socket)
+            self._api = UnixConnection(self._socket, PATIENCE)
         self._api.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
         reply = self._api.getresponse()
         text = reply.read()
@@ -136,16 +135,3 @@ def configuration(place: Place, state: Path) -> dict[str, Any]:
         "defaults": {"drain_timeout": 0},
         "log": {"level": "warning", "format": "json"},
     }
-
-
-class _Api(http.client.HTTPConnection):
-    """HTTP over the node's Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(str(self._path))

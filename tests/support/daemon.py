@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.unix_http import UnixConnection
 from support.needs import needs
 from support.running_node import config_text
 from support.waiting import eventually
@@ -41,24 +41,11 @@ class Answer:
         return str(self.body["code"])
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 class Api:
     """The API on the Unix socket, over one connection that is kept."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = UnixConnection(path)
+        self._connection = UnixConnection(path, PATIENCE)
 
     def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Ask; raises ``Unreachable`` when no whole answer came."""
