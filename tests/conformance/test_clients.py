@@ -38,9 +38,10 @@ def told(proxy: Proxy, port: Address, source: str, said: bytes = b"") -> bytes:
 def test_who_is_denied_is_let_go_and_no_backend_hears_of_it(proxy: Proxy) -> None:
     backend = proxy.backend(greeting(b"hello"))
     port = proxy.open(backend.address, deny=("127.0.0.8/29",))
-    wanted = {"127.0.0.7": True, "127.0.0.8": False, "127.0.0.15": False, "127.0.0.16": True}
-    assert {source: gets_in(proxy, port, source) for source in wanted} == wanted
-    assert backend.accepted == 2
+    assert [gets_in(proxy, port, source) for source in ("127.0.0.7", "127.0.0.16")] == [True, True]
+    before = backend.accepted
+    assert [gets_in(proxy, port, source) for source in ("127.0.0.8", "127.0.0.15")] == [False, False]
+    assert backend.accepted == before
 
 
 def test_where_some_are_allowed_all_others_are_let_go(proxy: Proxy) -> None:
